@@ -1,0 +1,1 @@
+"""Looks at a model: functions of (model, batch) that return plain tables."""

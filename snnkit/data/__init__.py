@@ -1,0 +1,1 @@
+"""Events and spikes as time-first batches."""

@@ -1,0 +1,1 @@
+"""Exchange with other toolkits, one file for each partner, imported where it is used."""

@@ -1,0 +1,1 @@
+"""Networks of papers, one file each, registered with timm."""

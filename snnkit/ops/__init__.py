@@ -1,0 +1,1 @@
+"""Functions on tensors; each picks CUDA, compiled CPU or the plain PyTorch reference by the tensor it gets."""

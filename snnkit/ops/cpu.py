@@ -1,0 +1,241 @@
+"""C++ text to a loaded library, by the compiler of this machine, cached in memory and on disk.
+
+No torch headers: a kernel is a plain C function on pointers, called through ctypes. That compiles in 0.2 s instead
+of 26 s and does not depend on torch's version. Callers set ``argtypes``: without them pointers are cut to 32 bits.
+
+A cached library is ``CACHE/KEY/DIGEST.so``: KEY is the hash of text, flags, compiler version and CPU flags (machines
+that share a home may differ in what ``-march=native`` means), DIGEST that of the file itself, so that a damaged file
+is seen before it is loaded. ``CACHE/KEY/code.cpp`` is the text, to be read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+# Without -ffp-contract=off g++ fuses multiply and add, and spikes differ from the reference: not to be dropped.
+REQUIRED = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off")
+# These make kernels faster and change no bit; each is left out where the compiler refuses it.
+OPTIONAL = ("-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+
+_PROBE = """extern "C" int probe(int n) {
+    int sum = 0;
+    #pragma omp parallel for reduction(+ : sum)
+    for (int i = 0; i < n; i++) sum += i;
+    return sum;
+}
+"""
+
+
+class NoCompiler(RuntimeError):
+    """No C++ compiler works here; the message says what was tried and the remedy."""
+
+
+class Compiler(NamedTuple):
+    """A C++ compiler that works: its command, first line of ``--version``, and the flags it takes."""
+
+    command: tuple[str, ...]
+    version: str
+    flags: tuple[str, ...]
+
+
+def library(code: str, optimise: str = "-O3") -> ctypes.CDLL:
+    """Compile C++ text, or take it from the cache, and load it.
+
+    Args:
+        code: C++17; functions to be called need ``extern "C"``. OpenMP pragmas are ignored where there is none.
+        optimise: optimisation flag. Bits are the same at each level; tests take ``"-O1"``, it compiles faster.
+
+    Raises:
+        NoCompiler: ``refusal()`` says why.
+        RuntimeError: the compiler refused the text; its first errors are shown.
+    """
+    key = (code, optimise)
+    if key not in _loaded:
+        # setdefault: two threads may come here at once, and both should hold the object whose argtypes are set.
+        _loaded.setdefault(key, _load(code, compiler(), optimise))
+    return _loaded[key]
+
+
+def refusal() -> str | None:
+    """Say in one line why nothing can be compiled here, with the remedy; None if a compiler works.
+
+    The first refusal of a process is a warning, too.
+    """
+    try:
+        compiler()
+    except NoCompiler as error:
+        return str(error)
+    return None
+
+
+def threads() -> int:
+    """Threads that a kernel may use: torch's number, and 1 in a forked child.
+
+    An OpenMP pool does not survive a fork: after the parent has run one parallel region, the child hangs in its own.
+    """
+    if _forked:
+        return 1
+    import torch  # here, so that compiling alone does not wait for torch's import
+
+    return torch.get_num_threads()
+
+
+def compiler() -> Compiler:
+    """Return the compiler in use: the first that works of $CXX, g++, clang++ and c++.
+
+    Raises:
+        NoCompiler: none works.
+    """
+    found, reason = _search()
+    if found is None:
+        raise NoCompiler(reason)
+    return found
+
+
+_loaded: dict[tuple[str, str], ctypes.CDLL] = {}
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.cache
+def _search() -> tuple[Compiler | None, str]:
+    """Return the first compiler that works, or None and the reason."""
+    refusals = []
+    for text in dict.fromkeys(filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++"))):
+        try:
+            return _probed(shlex.split(text)), ""
+        except (OSError, ValueError, RuntimeError) as error:
+            refusals.append(f"{text}: {str(error).splitlines()[0]}")
+    reason = (
+        f"no C++ compiler works ({'; '.join(refusals)}): install g++ (apt install g++, conda install gxx) "
+        "or name one in $CXX"
+    )
+    warnings.warn(f"{reason}. Until then the slower PyTorch reference runs.", RuntimeWarning, stacklevel=4)
+    return None, reason
+
+
+def _probed(command: Sequence[str]) -> Compiler:
+    """Ask a compiler for its version and try the optional flags, all at once and then one by one."""
+    if shutil.which(command[0]) is None:
+        raise RuntimeError("not found")
+    version = (_run([*command, "--version"]).stdout.splitlines() or ["unknown version"])[0]
+
+    def takes(flags: tuple[str, ...]) -> bool:
+        with suppress(OSError, RuntimeError):  # loading fails too, where OpenMP's own library is missing
+            return _load(_PROBE, Compiler(tuple(command), version, flags), "-O1").probe(4) == 6
+        return False
+
+    if takes(OPTIONAL):
+        return Compiler(tuple(command), version, OPTIONAL)
+    _load(_PROBE, Compiler(tuple(command), version, ()), "-O1")  # raises what the compiler says
+    return Compiler(tuple(command), version, tuple(flag for flag in OPTIONAL if takes((flag,))))
+
+
+def _load(code: str, by: Compiler, optimise: str) -> ctypes.CDLL:
+    flags = (optimise, *by.flags, *REQUIRED)
+    key = hashlib.sha256("\0".join((code, *flags, by.version, _cpu_flags())).encode()).hexdigest()[:32]
+    folder = _cache() / key
+    path = _intact(folder)
+    if path is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "lock"):
+            path = _intact(folder) or _built(code, [*by.command, *flags], folder)  # another process may have built it
+    return ctypes.CDLL(str(path))
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    english = {**os.environ, "LC_ALL": "C"}  # its errors are searched for the word
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=english
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _intact(folder: Path) -> Path | None:
+    """Return the library in the folder, if its content is what its name promises: loading half a file may crash."""
+    return next((path for path in folder.glob("*.so") if _digest(path) == path.stem), None)
+
+
+def _built(code: str, command: list[str], folder: Path) -> Path:
+    """Compile aside and rename. The caller holds the lock, so what lies here is of a build that was killed."""
+    for old in folder.glob("*.so"):
+        old.unlink()
+    for left in folder.glob("build-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    text = folder / "code.cpp"
+    text.write_text(code, encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as aside:
+        made = Path(aside, "made.so")
+        answer = _run([*command, str(text), "-o", str(made)])
+        if answer.returncode or not made.is_file():
+            lines = answer.stderr.splitlines()
+            errors = [line for line in lines if "error" in line] or lines or [f"exit status {answer.returncode}"]
+            raise RuntimeError("\n".join([f"{command[0]} refused the text, kept in {text}:", *errors[:5]]))
+        path = folder / f"{_digest(made)}.so"
+        made.replace(path)
+    return path
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that the system drops when its process dies, however it dies."""
+    import fcntl  # POSIX only, as is everything that finds a compiler here
+
+    with open(path, "w") as file:
+        with suppress(OSError):  # a file system without locks: two builds at worst, each is renamed whole
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def _cache() -> Path:
+    """Folder of the cache: $SNNKIT_CACHE or the user's; if it cannot be written, a temporary one for this process."""
+    named = os.environ.get("SNNKIT_CACHE")
+    if named is None:
+        import platformdirs
+
+        named = platformdirs.user_cache_dir("snnkit")
+    folder = Path(named, "cpu")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.resolve()
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="snnkit-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+
+@functools.cache
+def _cpu_flags() -> str:
+    """What this CPU can do, as the system names it (Linux), or the machine's type."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return line
+    return f"{platform.machine()} {platform.processor()}"
