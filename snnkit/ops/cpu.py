@@ -127,7 +127,8 @@ def _search() -> tuple[Compiler | None, str]:
         try:
             return _probed(shlex.split(text)), ""
         except (OSError, ValueError, RuntimeError) as error:
-            refusals.append(f"{text}: {str(error).splitlines()[0]}")
+            said = str(error).splitlines()
+            refusals.append(f"{text}: {said[min(1, len(said) - 1)]}")  # of a failed compile its first error
     reason = (
         f"no C++ compiler works ({'; '.join(refusals)}): install g++ (apt install g++, conda install gxx) "
         "or name one in $CXX"
