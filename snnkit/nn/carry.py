@@ -1,0 +1,217 @@
+"""State from call to call: layers keep none by themselves, ``carry`` lends them a place for the length of a block.
+
+A forward pass starts from the initial state and leaves nothing in the module. Inside ``with carry(model):`` each layer
+with state (a subclass of ``Stateful``) starts from where it stopped in the call before: chunk by chunk equals the whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnkit.nn.checkpoint import first_answer, recomputing
+
+
+class _Slot:
+    """One layer's place in a carry block."""
+
+    def __init__(self, owner: "carry", name: str) -> None:
+        self.owner = owner
+        self.name = name
+        self.state: dict[str, Tensor] | None = None
+        self.initial: Mapping[str, Tensor | float] = {}
+        self.features: tuple[int, ...] | None = None
+        self.forward = 0  # the forward pass of the model in which the state was kept; 0: outside of any
+
+    def read(self, batch: int, features: tuple[int, ...] | None) -> dict[str, Tensor] | None:
+        """The state, after checking that it belongs to inputs of this shape."""
+        if self.forward and self.forward == self.owner.forward:
+            raise RuntimeError(
+                f"carry: {self.name} runs twice in one forward pass, and both uses would share one state. "
+                "Give each use a layer of its own (their parameters may be shared)."
+            )
+        if self.state is None:
+            return None
+        held = next(iter(self.state.values())).shape[0]
+        if held != batch:
+            raise ValueError(
+                f"carry: {self.name} holds a state for {held} samples, got {batch}. "
+                "Start a new carry block when the batch changes."
+            )
+        if features is not None and features != self.features:
+            raise ValueError(
+                f"carry: {self.name} holds a state for inputs [T, B, *{self.features}], got [T, B, *{features}]. "
+                "Start a new carry block when the shape changes."
+            )
+        return dict(self.state)
+
+    def write(self, state: Mapping[str, Tensor], initial: Mapping[str, Tensor | float]) -> None:
+        # Cloned: a view of the last steps would hold the whole sequence, and change with it in place.
+        detach = self.owner.detach
+        self.state = {name: value.detach().clone() if detach else value.clone() for name, value in state.items()}
+        self.initial = dict(initial)
+        self.forward = self.owner.forward
+
+    def restart(self, mask: Tensor) -> None:
+        if self.state is None:
+            return
+        for name, value in self.state.items():
+            if len(mask) != len(value):
+                raise ValueError(
+                    f"carry: reset got a mask for {len(mask)} samples, {self.name} holds a state for {len(value)}."
+                )
+            initial = torch.as_tensor(self.initial[name], dtype=value.dtype, device=value.device)
+            rows = mask.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+            self.state[name] = torch.where(rows, initial, value)
+
+
+class Stateful(nn.Module):
+    """Base of every layer that has a state over time.
+
+    A subclass calls two methods in ``forward``: ``carried`` at the start and ``keep`` at the end. Outside a ``carry``
+    block the first returns None and the second does nothing. No state is in ``state_dict``, and a copy (``deepcopy``,
+    ``pickle``) that is made inside a block starts without one.
+    """
+
+    _slot: _Slot | None = None
+    _observer: Any = None
+
+    @property
+    def in_carry(self) -> bool:
+        """Whether the layer is inside a carry block."""
+        return first_answer(lambda: self._slot is not None)
+
+    def carried(self, batch: int, features: Sequence[int] | None = None) -> dict[str, Tensor] | None:
+        """The state to start from, or None: start from the initial state.
+
+        Args:
+            batch: number of samples of this call's input.
+            features: its shape beyond ``[T, B]``, where a change of it could pass unnoticed.
+
+        Raises:
+            ValueError: the state belongs to another number of samples or another shape.
+            RuntimeError: the layer runs for the second time in one forward pass of the model.
+        """
+        shape = None if features is None else tuple(features)
+
+        def ask() -> dict[str, Tensor] | None:
+            if self._slot is None:
+                return None
+            state = self._slot.read(batch, shape)
+            self._slot.features = shape
+            return state
+
+        return first_answer(ask)
+
+    def keep(self, state: Mapping[str, Tensor], initial: Mapping[str, Tensor | float]) -> None:
+        """Hand the state on to the next call.
+
+        Args:
+            state: tensors with the batch on axis 0.
+            initial: for each of them, what a sample starts from when it is reset; must broadcast to the state.
+        """
+        if self._slot is not None and not recomputing():
+            self._slot.write(state, initial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_slot", "_observer")}
+
+    def _replicate_for_data_parallel(self) -> nn.Module:
+        raise RuntimeError(
+            f"{type(self).__name__} under DataParallel: it cuts axis 0, which is time here. "
+            "Use torch.nn.parallel.DistributedDataParallel (torchrun), one process per GPU."
+        )
+
+
+class _Forward:
+    """Hooks that tell a carry block when a forward pass of its model begins and ends. A copy of them is inert."""
+
+    def __init__(self, owner: "carry | None" = None) -> None:
+        self.owner = owner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+class _Begin(_Forward):
+    def __call__(self, *_: object) -> None:
+        if self.owner is not None:
+            self.owner.count += 1
+            self.owner.forward = self.owner.count
+
+
+class _End(_Forward):
+    def __call__(self, *_: object) -> None:
+        if self.owner is not None:
+            self.owner.forward = 0
+
+
+class carry:  # noqa: N801  (used as a statement: with carry(model))
+    """``with carry(model):`` layers keep their state from call to call, and forget it at the end of the block.
+
+    Args:
+        model: any module; all its layers with state take part.
+        detach: cut the graph at each call, as truncated backpropagation through time does. By default gradients reach
+            back through all calls of the block.
+
+    Raises:
+        RuntimeError: at entering, if a layer is already in a carry block; in the block, if a layer with state runs twice
+            in one forward pass.
+        ValueError: in the block, if the number of samples changes.
+
+    Chunks of any length give what one call gives, in eval mode (dropout and norms in training see other batches):
+
+    >>> from snnkit.nn.readout import SumOverTime
+    >>> model, x = torch.nn.Sequential(SumOverTime()), torch.ones(5, 1, 2)
+    >>> with carry(model) as state:
+    ...     model(x[:2]).tolist(), model(x[2:]).tolist()
+    ...     state.reset(torch.tensor([True]))
+    ...     model(x[2:]).tolist()
+    ([[2.0, 2.0]], [[5.0, 5.0]])
+    [[3.0, 3.0]]
+    """
+
+    def __init__(self, model: nn.Module, detach: bool = False) -> None:
+        self.model = model
+        self.detach = detach
+        self.forward = 0  # number of the forward pass that is under way; 0: none
+        self.count = 0
+        self._layers: list[Stateful] = []
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> "carry":
+        layers = [(name, layer) for name, layer in self.model.named_modules() if isinstance(layer, Stateful)]
+        for name, layer in layers:
+            if layer._slot is not None:
+                raise RuntimeError(
+                    f"carry: {name or type(layer).__name__} is already in a carry block. "
+                    "Blocks over the same layers cannot be nested: use the outer one, or end it first."
+                )
+        for name, layer in layers:
+            layer._slot = _Slot(self, name or type(layer).__name__)
+        self._layers = [layer for _, layer in layers]
+        self._hooks = [
+            self.model.register_forward_pre_hook(_Begin(self), prepend=True),
+            self.model.register_forward_hook(_End(self), always_call=True),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for layer in self._layers:
+            del layer._slot
+        self._layers, self._hooks, self.forward, self.count = [], [], 0, 0
+
+    def reset(self, mask: Tensor) -> None:
+        """Let single samples start anew.
+
+        Args:
+            mask: ``[B]`` bool, True where the next call starts from the initial state.
+        """
+        if mask.dtype != torch.bool or mask.ndim != 1:
+            raise ValueError(f"carry: reset expects a mask [B] of bool, got {tuple(mask.shape)} of {mask.dtype}.")
+        for layer in self._layers:
+            if layer._slot is not None:
+                layer._slot.restart(mask)

@@ -1,0 +1,112 @@
+"""Activation checkpointing that knows about time: keep the input of a block, run the block again in the backward.
+
+Plain ``torch.utils.checkpoint`` runs a block twice without telling it. A layer inside ``carry`` would then start its
+second run from the state that its first run left (wrong gradients), and a batch norm would count the batch twice. Here
+the second run is told: it gets the answers that the first run got, and writes nothing.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+Answer = TypeVar("Answer")
+
+
+class _Runs(threading.local):
+    """The checkpointed runs that are under way. Per thread: on a GPU the backward recomputes in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.open: tuple[_First | _Again, ...] = ()
+
+
+_runs = _Runs()
+
+
+class _First:
+    """Context of the first run: writes down what the layers were told about the world outside."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+
+    def __enter__(self) -> None:
+        self.before = _runs.open
+        _runs.open = (*self.before, self)
+
+    def __exit__(self, *_: object) -> None:
+        _runs.open = self.before
+
+
+class _Again:
+    """Context of the recomputation: repeats these answers, and lends norms clones of their statistics."""
+
+    def __init__(self, first: _First) -> None:
+        self.first = first
+
+    def __enter__(self) -> None:  # a graph that is retained enters again
+        self.rest = iter(self.first.answers)
+        self.statistics: dict[nn.Module, dict[str, torch.Tensor | None]] = {}
+        self.thread = threading.get_ident()
+        self.hook = register_module_forward_pre_hook(self._lend_clones)
+        self.before = _runs.open
+        _runs.open = (*self.before, self)
+
+    def __exit__(self, *_: object) -> None:
+        _runs.open = self.before
+        self.hook.remove()
+        for norm, buffers in self.statistics.items():
+            norm._buffers.update(buffers)
+
+    def _lend_clones(self, module: nn.Module, _: object) -> None:
+        # The hook is global, since a function's modules are not known; other threads' modules are not ours.
+        if not isinstance(module, _NormBase) or module in self.statistics or threading.get_ident() != self.thread:
+            return
+        self.statistics[module] = dict(module._buffers)
+        module._buffers.update({name: b if b is None else b.clone() for name, b in module._buffers.items()})
+
+
+def recomputing() -> bool:
+    """Whether this is the second run of a checkpointed block. Layers that count or record do nothing then."""
+    return any(isinstance(run, _Again) for run in _runs.open)
+
+
+def first_answer(ask: Callable[[], Answer]) -> Answer:
+    """``ask()``, or what it gave in the first run while a checkpointed block is computed again."""
+    answer: Any = None
+    again = max((i for i, run in enumerate(_runs.open) if isinstance(run, _Again)), default=-1)
+    answer = ask() if again < 0 else next(_runs.open[again].rest)  # type: ignore[union-attr]
+    for run in _runs.open[again + 1 :]:
+        run.answers.append(answer)  # type: ignore[union-attr]
+    return answer
+
+
+def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)`` that keeps its arguments only and computes the rest again in the backward pass.
+
+    Args:
+        function: a module or a function of tensors. It runs twice and must do the same both times.
+        args: its arguments; keyword arguments: ``functools.partial``.
+
+    Returns:
+        What the function returns.
+
+    Gradients are those without a checkpoint, bit for bit where the kernels repeat themselves: the second run starts
+    from the ``carry`` state that the first one read, draws the same random numbers, and neither carries a state on nor
+    updates running statistics. Memory: the arguments instead of all that the function would keep; time: one more forward.
+
+    >>> layer = torch.nn.Linear(3, 2)
+    >>> checkpoint(layer, torch.zeros(4, 5, 3)).shape
+    torch.Size([4, 5, 2])
+    """
+    if torch.compiler.is_compiling():  # the compiler traces once and recomputes in its own graph: no second run to tell
+        return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
+
+    def contexts() -> tuple[_First, _Again]:
+        first = _First()
+        return first, _Again(first)
+
+    return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False, context_fn=contexts)

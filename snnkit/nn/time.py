@@ -1,0 +1,94 @@
+"""Modules without time in a network with time, and dropout whose mask is drawn once a sequence."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snnkit.nn.carry import Stateful, carry
+
+__all__ = ["PerStep", "Stateful", "TimeDropout", "carry", "require_time_first"]
+
+
+def require_time_first(layer: nn.Module, x: Tensor) -> None:
+    """Refuse what cannot be ``[T, B, ...]`` with features: ``[B, C]`` taken for a sequence is the commonest mistake."""
+    if x.ndim < 3:
+        raise ValueError(
+            f"{type(layer).__name__} expects [T, B, ...], at least 3 axes, got {tuple(x.shape)}. "
+            "For a single step: x[None]."
+        )
+
+
+class PerStep(nn.Module):
+    """Apply a module that knows no time to each step: ``[T, B, ...]`` -> ``[T * B, ...]`` -> module -> ``[T, B, ...]``.
+
+    Args:
+        module: a convolution, a norm, a pooling, ...: anything that treats its rows as samples. A batch norm takes its
+            statistics over all steps.
+
+    Raises:
+        TypeError: the module has layers with a state over time: folded, they would see time as further samples.
+
+    A contiguous input is not copied.
+
+    >>> PerStep(nn.Conv2d(3, 8, 3))(torch.zeros(4, 2, 3, 16, 16)).shape
+    torch.Size([4, 2, 8, 14, 14])
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        for name, layer in module.named_modules():
+            # `_memories` marks SpikingJelly's layers with state.
+            if isinstance(layer, Stateful | nn.RNNBase) or hasattr(layer, "_memories"):
+                raise TypeError(
+                    f"PerStep takes modules without time, got {name or 'a module'} of type {type(layer).__name__}, "
+                    "which has a state over time. Call it on [T, B, ...] itself, outside PerStep."
+                )
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, ...]`` to ``[T, B, ...]``, step by step."""
+        require_time_first(self, x)
+        y = self.module(x.flatten(0, 1))
+        if len(y) != x.shape[0] * x.shape[1]:
+            raise ValueError(
+                f"PerStep: {type(self.module).__name__} made {len(y)} rows of {x.shape[0] * x.shape[1]} "
+                f"(T={x.shape[0]}, B={x.shape[1]}). It must keep axis 0."
+            )
+        return y.unflatten(0, x.shape[:2])
+
+
+class TimeDropout(Stateful):
+    """Dropout with one mask for all steps: ``y[t] = x[t] m / (1 - p)``, m ~ Bernoulli(1 - p) of shape ``[1, B, ...]``.
+
+    Args:
+        p: probability of an element to be zero for the whole sequence.
+
+    A new mask in each call; inside ``carry`` the same one for all chunks (a sample that is reset gets a new one). The
+    identity in eval mode. Source: Lee et al. 2020 (Front. Neurosci. 14:119); SpikingJelly's ``layer.Dropout``.
+
+    >>> y = TimeDropout(0.5)(torch.ones(3, 2, 4))
+    >>> bool((y == y[0]).all()), sorted(set(y.flatten().tolist())) in ([0.0], [2.0], [0.0, 2.0])
+    (True, True)
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"p must be in [0, 1), got {p}.")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, ...]`` to the same shape and dtype."""
+        require_time_first(self, x)
+        if not self.training or self.p == 0:
+            return x
+        mask = F.dropout(x.new_ones(x.shape[1:]), self.p)
+        held = self.carried(x.shape[1], x.shape[2:])
+        if held is not None:  # NaN: a sample that was reset. Drawing it each time needs no look at the values.
+            mask = torch.where(held["mask"].isnan(), mask, held["mask"].to(x.dtype))
+        self.keep({"mask": mask}, {"mask": float("nan")})
+        return x * mask
+
+    def extra_repr(self) -> str:
+        """The probability."""
+        return f"p={self.p}"
