@@ -1,1 +1,53 @@
-"""Events and spikes as time-first batches."""
+"""Events and spikes as time-first batches.
+
+Readers (``SpikeHDF5``, ``Digits``) hand out events or frames, transforms turn the one into the other and vary them,
+``InMemory`` and ``DiskCache`` keep frames, ``EpochSampler`` orders an epoch and ``collate`` makes batches
+``[T, B, C]`` with lengths. Every random draw is a function of (seed, epoch, sample).
+"""
+
+from snnkit.data.augment_channel import ChannelJitter, ChannelShift, NeuronMask
+from snnkit.data.augment_time import TimeMask, TimeShift, TimeStretch
+from snnkit.data.binning import Bin, binned
+from snnkit.data.cache import DiskCache
+from snnkit.data.collate import Batch, collate, step_mask
+from snnkit.data.compose import Compose
+from snnkit.data.dataset import Dataset, Part
+from snnkit.data.digits import Digits
+from snnkit.data.event import Microseconds, spike_events
+from snnkit.data.latency import latency_frames
+from snnkit.data.memory import InMemory
+from snnkit.data.mix import CutMix
+from snnkit.data.sampler import EpochSampler
+from snnkit.data.seed import batch_generator, generator
+from snnkit.data.spike_hdf5 import SpikeHDF5
+from snnkit.data.split import split_stratified, split_validation
+
+__all__ = [
+    "Batch",
+    "Bin",
+    "ChannelJitter",
+    "ChannelShift",
+    "Compose",
+    "CutMix",
+    "Dataset",
+    "Digits",
+    "DiskCache",
+    "EpochSampler",
+    "InMemory",
+    "Microseconds",
+    "NeuronMask",
+    "Part",
+    "SpikeHDF5",
+    "TimeMask",
+    "TimeShift",
+    "TimeStretch",
+    "batch_generator",
+    "binned",
+    "collate",
+    "generator",
+    "latency_frames",
+    "spike_events",
+    "split_stratified",
+    "split_validation",
+    "step_mask",
+]

@@ -1,0 +1,103 @@
+"""Files in the layout of SHD and SSC: where they are looked for, and what is wrong with one.
+
+A missing file, a truncated one, one that is no HDF5 and one with another layout are four messages, each with the
+file's path. Files are opened as they are: the archives they came in are not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+SPLITS = ("train", "valid", "test")
+NEEDED = ("spikes/times", "spikes/units", "labels")
+_SETS = ("shd_", "ssc_", "")
+_FOLDERS = ("", "SHD", "SSC", "events_h5")  # as given, then where tonic and SpikingJelly put the files
+
+
+def find_spike_file(path: str | os.PathLike[str], split: str | None) -> Path:
+    """The .h5 file: ``path`` itself if it is a file, else ``{shd_,ssc_,}<split>.h5`` in the folder.
+
+    Raises:
+        ValueError: the split is not one of the allowed words, or contradicts the file's name, or two files fit.
+        FileNotFoundError: no such file; says which names were looked for, where, and what is there.
+    """
+    path = Path(path).expanduser()
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
+    if path.is_file():
+        named = [word for word in SPLITS if path.stem.endswith(word)]
+        if split is not None and named and split not in named:
+            raise ValueError(f"split={split!r} contradicts the name of the file {path}; give its folder instead.")
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"No such file or folder: {path.absolute()}")
+    if split is None:
+        raise ValueError(f"{path} is a folder: say which split, one of {', '.join(map(repr, SPLITS))}.")
+    for folder in (path / name for name in _FOLDERS):
+        found = [folder / f"{name}{split}.h5" for name in _SETS if (folder / f"{name}{split}.h5").is_file()]
+        if len(found) > 1:
+            raise ValueError(
+                f"{folder} holds {' and '.join(each.name for each in found)}; give the file instead of the folder."
+            )
+        if found:
+            return found[0]
+    raise FileNotFoundError(_what_is_missing(path, split))
+
+
+def open_spike_file(path: Path) -> Any:
+    """The file as an ``h5py.File`` opened for reading, its layout checked; the caller closes it."""
+    import h5py
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is gone.")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty (0 bytes): a download that did not start. Delete it and fetch it again.")
+    if not h5py.is_hdf5(path):
+        with open(path, "rb") as file:
+            start = file.read(4)
+        archive = {b"PK\x03\x04": " It is a zip archive: unzip it.", b"\x1f\x8b\x08\x00": " It is a gzip archive."}
+        raise ValueError(f"{path} is not an HDF5 file (it starts with {start!r}).{archive.get(start, '')}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if "truncated" not in str(error):
+            raise OSError(f"{path} cannot be opened: {error}") from error
+        raise ValueError(
+            f"{path} is truncated ({path.stat().st_size} bytes; {error}): a broken download. Fetch it again."
+        ) from error
+    try:
+        _check_layout(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_layout(file: Any, path: Path) -> None:
+    missing = [name for name in NEEDED if name not in file]
+    if missing:
+        raise ValueError(
+            f"{path} is HDF5 but not in SHD's layout: no {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
+        )
+    sizes = {name: len(file[name]) for name in NEEDED}
+    if "extra/speaker" in file:
+        sizes["extra/speaker"] = len(file["extra/speaker"])
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"{path}: the data sets differ in length: {sizes}.")
+
+
+def _what_is_missing(path: Path, split: str) -> str:
+    names = [f"{name}{split}.h5" for name in _SETS]
+    folders = [path] + [path / name for name in _FOLDERS[1:] if (path / name).is_dir()]
+    there = sorted(each.name for folder in folders for each in folder.iterdir())
+    shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+    text = f"None of {', '.join(names)} in {', '.join(str(folder.absolute()) for folder in folders)}"
+    text += f" (there: {shown or 'nothing'})."
+    archives = [name for name in there if name in {f"{each}.zip" for each in names}]
+    if archives:
+        text += f" {archives[0]} is there: unzip it."
+    elif split == "valid" and "shd_train.h5" in there:
+        text += " SHD has no validation file: hold out a part of the training set with split_validation."
+    return text
