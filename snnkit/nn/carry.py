@@ -1,7 +1,8 @@
 """State from call to call: layers keep none by themselves, ``carry`` lends them a place for the length of a block.
 
-A forward pass starts from the initial state and leaves nothing in the module. Inside ``with carry(model):`` each layer
-with state (a subclass of ``Stateful``) starts from where it stopped in the call before: chunk by chunk equals the whole.
+A forward pass starts from the initial state and leaves nothing in the module. Inside ``with carry(model):`` each
+layer with state (a subclass of ``Stateful``) starts where it stopped in the call before, so that chunk by chunk
+equals the whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -156,8 +157,8 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
             back through all calls of the block.
 
     Raises:
-        RuntimeError: at entering, if a layer is already in a carry block; in the block, if a layer with state runs twice
-            in one forward pass.
+        RuntimeError: at entering, if a layer is already in a carry block; in the block, if a layer with state runs
+            twice in one forward pass.
         ValueError: in the block, if the number of samples changes.
 
     Chunks of any length give what one call gives, in eval mode (dropout and norms in training see other batches):

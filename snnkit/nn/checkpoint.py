@@ -76,11 +76,17 @@ def recomputing() -> bool:
 
 def first_answer(ask: Callable[[], Answer]) -> Answer:
     """``ask()``, or what it gave in the first run while a checkpointed block is computed again."""
-    answer: Any = None
-    again = max((i for i, run in enumerate(_runs.open) if isinstance(run, _Again)), default=-1)
-    answer = ask() if again < 0 else next(_runs.open[again].rest)  # type: ignore[union-attr]
-    for run in _runs.open[again + 1 :]:
-        run.answers.append(answer)  # type: ignore[union-attr]
+    if not _runs.open:
+        return ask()
+    again, inside = None, []  # the innermost recomputation, and the first runs within it: blocks may be nested
+    for run in reversed(_runs.open):
+        if isinstance(run, _Again):
+            again = run
+            break
+        inside.append(run)
+    answer = ask() if again is None else next(again.rest)
+    for run in inside:
+        run.answers.append(answer)
     return answer
 
 
@@ -96,7 +102,7 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
 
     Gradients are those without a checkpoint, bit for bit where the kernels repeat themselves: the second run starts
     from the ``carry`` state that the first one read, draws the same random numbers, and neither carries a state on nor
-    updates running statistics. Memory: the arguments instead of all that the function would keep; time: one more forward.
+    updates running statistics. Memory: the arguments instead of all that the function keeps; time: one more forward.
 
     >>> layer = torch.nn.Linear(3, 2)
     >>> checkpoint(layer, torch.zeros(4, 5, 3)).shape

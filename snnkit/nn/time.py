@@ -1,4 +1,7 @@
-"""Modules without time in a network with time, and dropout whose mask is drawn once a sequence."""
+"""Time-first tensors: checks and masks, modules without time, and dropout that is drawn once a sequence.
+
+All sequences are ``[T, B, ...]``. ``Stateful`` and ``carry`` are at home in ``snnkit.nn.carry``.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +9,15 @@ from torch.nn import functional as F
 
 from snnkit.nn.carry import Stateful, carry
 
-__all__ = ["PerStep", "Stateful", "TimeDropout", "carry", "require_time_first"]
+__all__ = [
+    "PerStep",
+    "Stateful",
+    "TimeDropout",
+    "at_least_float32",
+    "carry",
+    "require_time_first",
+    "valid_steps",
+]
 
 
 def require_time_first(layer: nn.Module, x: Tensor) -> None:
@@ -16,6 +27,25 @@ def require_time_first(layer: nn.Module, x: Tensor) -> None:
             f"{type(layer).__name__} expects [T, B, ...], at least 3 axes, got {tuple(x.shape)}. "
             "For a single step: x[None]."
         )
+
+
+def valid_steps(x: Tensor, lengths: Tensor) -> Tensor:
+    """``mask[t, b] = t < lengths[b]``, with as many axes as x: ``[T, B, 1, ...]``.
+
+    Raises:
+        ValueError: lengths is not an integer tensor ``[B]``.
+    """
+    if lengths.shape != x.shape[1:2] or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(
+            f"lengths must be integers of shape [B] = ({x.shape[1]},), got {tuple(lengths.shape)} of {lengths.dtype}."
+        )
+    mask = torch.arange(x.shape[0], device=x.device)[:, None] < lengths.to(x.device)
+    return mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, all else as it is: a sum over a sequence does not fit into 8 or 11 bits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class PerStep(nn.Module):
