@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,20 @@ def shared_path(relative: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not there; set SNNKIT_SHARED to the folder that holds {relative}")
     return path
+
+
+@functools.cache
+def repository_files() -> list[Path]:
+    """Files of the repository: what git knows or would take, or all of them where there is no git (an sdist)."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+        paths = [ROOT / name for name in listed if name]
+    except (OSError, subprocess.CalledProcessError):
+        kept = ("snnkit", "cuda", "tests", "examples", "benchmarks", "docs")
+        paths = [path for folder in kept for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+        paths += ROOT.glob("*.*")
+    return sorted(path for path in paths if path.is_file())
 
 
 class Fixture:

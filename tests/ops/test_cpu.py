@@ -239,5 +239,10 @@ def test_a_forked_worker_ends_after_its_parent_ran_in_parallel():
         pytest.fail("the forked child hangs")
 
 
+def test_memory_that_a_kernel_must_fill_is_nan_under_test():
+    x = torch.zeros(3, 1, 63)
+    assert all(fresh.isnan().all() for fresh in (torch.empty(3, 63), torch.empty_like(x), x.new_empty(63)))
+
+
 def test_threads_are_torchs_own():
     assert cpu.threads() == torch.get_num_threads()
