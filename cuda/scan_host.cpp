@@ -1,0 +1,256 @@
+// The scan on the CPU: a neuron over time, lanes side by side.
+//
+//   forward   reads x once, writes s once.
+//   backward  reads x and g_s once, writes g_x once. The states are computed again, block by block: a block holds
+//             so few lanes that its states at all steps (at all steps of a chunk, if T is long) stay in the L2 cache.
+//
+// In front of this text stands what was generated from the neuron's equation:
+//   real, State, Coefficients, Gradients     the number type; the states, the parameters' values, their gradients
+//   forward(), backward()                    one step, and its reverse
+//   STATES(X), NUMBERS(X), SCALARS(X), LANES(X), TRACES(X)   X(position, name) for each: states, coefficients that are
+//                                            numbers, tensors with one value, tensors with a value a lane; recorded states
+// A row is one sample: F lanes that lie side by side. All strides count elements.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct Arguments {
+  int64_t steps, rows, lanes, segments, threads;
+  const double *numbers;              // NUMBERS, then the initial value of each state
+  const real *const *coefficients;    // SCALARS and LANES
+  const real *x;
+  int64_t x_step, x_row;              // x_step = 0: one row is read at every step
+  const real *const *before;          // a [rows, lanes] tensor for each state, or null: start from the numbers
+  real *s, *const *after, *const *traces;   // [steps, rows, lanes]; [rows, lanes] or null
+  const real *g_s;                    // null: no gradient arrives
+  int64_t g_step, g_row;
+  const real *const *g_after;         // [rows, lanes], each may be null
+  const real *const *g_traces;        // [steps, rows, lanes], each may be null
+  real *g_x;                          // [steps, rows, lanes], or [rows, lanes] if x_step = 0
+  real *const *g_before;              // [rows, lanes], each may be null
+  double *const *g_coefficients;      // SCALARS: [segments * blocks]; LANES: [segments, lanes]
+};
+
+namespace {
+
+constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step stay in the L1 cache
+constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, half of a 2 MiB L2
+constexpr int64_t kFewestLanes = 128;
+#define COUNT(position, name) +1
+constexpr int64_t kStates = 0 STATES(COUNT);
+constexpr int64_t kTensors = 0 SCALARS(COUNT) LANES(COUNT);
+
+// Fresh pages cost more than the arithmetic: ask for large ones before the first write.
+void large_pages(void *start, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  if (bytes < (8 << 20)) return;
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t first = ((int64_t)start + page - 1) / page * page, last = ((int64_t)start + bytes) / page * page;
+  if (last > first) madvise((void *)first, last - first, MADV_HUGEPAGE);
+#endif
+}
+
+// A thread's working memory; it grows and is used again by the next call.
+real *workspace(int64_t count) {
+  static thread_local struct Memory {
+    void *data = nullptr;
+    int64_t bytes = 0;
+    ~Memory() { std::free(data); }
+  } memory;
+  const int64_t bytes = (count * (int64_t)sizeof(real) + 63) / 64 * 64;
+  if (bytes > memory.bytes) {
+    std::free(memory.data);
+    memory.data = std::aligned_alloc(64, bytes);
+    memory.bytes = memory.data ? bytes : 0;
+  }
+  return (real *)memory.data;
+}
+
+int64_t parts(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
+
+// Lanes of a block and steps of a chunk in the backward: all steps if that leaves enough lanes, else about sqrt(T).
+struct Blocking {
+  int64_t lanes, chunk;
+  explicit Blocking(const Arguments &a) {
+    const int64_t room = kHistoryBytes / (int64_t)sizeof(real) / kStates;
+    chunk = std::max<int64_t>(a.steps, 1);
+    if (room / chunk < kFewestLanes) {
+      chunk = 1;
+      while (chunk * chunk < a.steps) chunk++;
+    }
+    lanes = std::max<int64_t>(kFewestLanes, room / (2 * chunk) / 64 * 64);
+    lanes = std::min<int64_t>(lanes, kForwardLanes * 4);
+    lanes = std::min<int64_t>(lanes, (std::max<int64_t>(a.lanes, 1) + 63) / 64 * 64);
+  }
+};
+
+// The coefficients of one lane. Numbers and scalars are the same for all lanes: the compiler moves them out of the loop.
+inline Coefficients coefficients_of(const Arguments &a, int64_t lane) {
+  Coefficients c;
+#define NUMBER(position, name) c.name = (real)a.numbers[position];
+#define SCALAR(position, name) c.name = a.coefficients[position][0];
+#define LANE(position, name) c.name = a.coefficients[position][lane];
+  NUMBERS(NUMBER) SCALARS(SCALAR) LANES(LANE)
+  return c;
+}
+
+void start_block(const Arguments &a, real *state, int64_t stride, int64_t row, int64_t first, int64_t n) {
+  const double *initial = a.numbers + kNumbers;
+#define START(position, name)                                                                       \
+  for (int64_t i = 0; i < n; i++)                                                                   \
+    state[position * stride + i] = a.before ? a.before[position][row * a.lanes + first + i] : (real)initial[position];
+  STATES(START)
+  (void)initial;
+}
+
+// One step of a block: states in place. With s == nullptr only the states are wanted.
+template <bool write>
+inline void forward_step(const Arguments &a, const Coefficients &common, real *__restrict state, int64_t stride,
+                         const real *__restrict x, real *__restrict s, int64_t first, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; i++) {
+    Coefficients c = common;
+#define PICK(position, name) c.name = a.coefficients[position][first + i];
+    LANES(PICK)
+    State before, after;
+#define LOAD(position, name) before.name = state[position * stride + i];
+    STATES(LOAD)
+    const real out = forward(x[i], before, c, after);
+    if (write) s[i] = out;
+#define STORE(position, name) state[position * stride + i] = after.name;
+    STATES(STORE)
+  }
+}
+
+}  // namespace
+
+extern "C" void scan_forward(const Arguments *arguments) {
+  const Arguments &a = *arguments;
+  const int64_t blocks = parts(a.lanes, kForwardLanes), size = a.rows * a.lanes;
+  large_pages(a.s, a.steps * size * (int64_t)sizeof(real));
+#define LARGE(position, name) large_pages(a.traces[position], a.steps * size * (int64_t)sizeof(real));
+  TRACES(LARGE)
+#pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
+  for (int64_t task = 0; task < a.rows * blocks; task++) {
+    const int64_t row = task / blocks, first = task % blocks * kForwardLanes;
+    const int64_t n = std::min(kForwardLanes, a.lanes - first), here = row * a.lanes + first;
+    alignas(64) real state[kStates * kForwardLanes];
+    const Coefficients common = coefficients_of(a, first);
+    start_block(a, state, kForwardLanes, row, first, n);
+    for (int64_t t = 0; t < a.steps; t++) {
+      forward_step<true>(a, common, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
+                         a.s + t * size + here, first, n);
+#define TRACE(position, index) \
+      std::copy_n(state + index * kForwardLanes, n, a.traces[position] + t * size + here);
+      TRACES(TRACE)
+    }
+#define END(position, name) \
+    if (a.after) std::copy_n(state + position * kForwardLanes, n, a.after[position] + here);
+    STATES(END)
+  }
+}
+
+namespace {
+
+const real kNoGradient[kForwardLanes * 4] = {};
+
+// One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients.
+void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, int64_t first, int64_t n,
+                    real *memory, double *__restrict sums) {
+  const int64_t m = blocking.lanes, chunk = blocking.chunk, chunks = std::max<int64_t>(parts(a.steps, chunk), 1);
+  const int64_t size = a.rows * a.lanes, here = row * a.lanes + first;
+  real *const state = memory, *const g = state + kStates * m;   // the states; the gradients that arrive at them
+  real *const history = g + kStates * m;                        // states before each step of a chunk
+  real *const starts = history + chunk * kStates * m;           // states before each chunk
+  const Coefficients common = coefficients_of(a, first);
+  const real *x = a.x + row * a.x_row + first;
+
+  start_block(a, state, m, row, first, n);
+  for (int64_t c = 0; c < chunks; c++) {
+    std::copy_n(state, kStates * m, starts + c * kStates * m);
+    if (c + 1 < chunks)
+      for (int64_t t = c * chunk; t < (c + 1) * chunk; t++)
+        forward_step<false>(a, common, state, m, x + t * a.x_step, nullptr, first, n);
+  }
+#define ARRIVE(position, name)                                                                      \
+  for (int64_t i = 0; i < n; i++)                                                                   \
+    g[position * m + i] = a.g_after && a.g_after[position] ? a.g_after[position][here + i] : (real)0;
+  STATES(ARRIVE)
+
+  for (int64_t c = chunks - 1; c >= 0; c--) {
+    const int64_t begin = c * chunk, end = std::min(begin + chunk, a.steps);
+    std::copy_n(starts + c * kStates * m, kStates * m, history);
+    for (int64_t t = begin; t + 1 < end; t++) {
+      real *const next = history + (t - begin + 1) * kStates * m;
+      std::copy_n(next - kStates * m, kStates * m, next);
+      forward_step<false>(a, common, next, m, x + t * a.x_step, nullptr, first, n);
+    }
+    for (int64_t t = end - 1; t >= begin; t--) {
+      const real *__restrict before_t = history + (t - begin) * kStates * m;
+      const real *__restrict x_t = x + t * a.x_step;
+      const real *__restrict g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
+      real *__restrict g_x = a.g_x + (a.x_step ? t * size : 0) + here;
+      real *__restrict g_t = g;
+      const bool add = !a.x_step && t + 1 < a.steps;
+#define TRACE_GRADIENT(position, index)                                                             \
+      if (a.g_traces && a.g_traces[position])                                                       \
+        for (int64_t i = 0; i < n; i++) g[index * m + i] += a.g_traces[position][t * size + here + i];
+      TRACES(TRACE_GRADIENT)
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; i++) {
+        Coefficients c = common;
+        LANES(PICK)
+        State before, g_after, g_before;
+        Gradients g_c;
+#define LOAD_BEFORE(position, name) before.name = before_t[position * m + i]; g_after.name = g_t[position * m + i];
+        STATES(LOAD_BEFORE)
+        const real g_in = backward(x_t[i], before, c, g_s[i], g_after, g_before, g_c);
+        g_x[i] = add ? g_x[i] + g_in : g_in;
+#define STORE_BEFORE(position, name) g_t[position * m + i] = g_before.name;
+        STATES(STORE_BEFORE)
+#define SUM(position, name) sums[position * m + i] += (double)g_c.name;
+        SCALARS(SUM) LANES(SUM)
+      }
+    }
+  }
+#define LEAVE(position, name)                                                                       \
+  if (a.g_before && a.g_before[position]) std::copy_n(g + position * m, n, a.g_before[position] + here);
+  STATES(LEAVE)
+}
+
+}  // namespace
+
+// How many blocks a row has in the backward: the caller sizes g_coefficients by it.
+extern "C" int64_t scan_blocks(const Arguments *arguments) {
+  return parts(arguments->lanes, Blocking(*arguments).lanes);
+}
+
+extern "C" void scan_backward(const Arguments *arguments) {
+  const Arguments &a = *arguments;
+  const Blocking blocking(a);
+  const int64_t m = blocking.lanes, blocks = parts(a.lanes, m), chunks = std::max<int64_t>(parts(a.steps, blocking.chunk), 1);
+  const int64_t reals = kStates * m * (2 + blocking.chunk + chunks), size = a.rows * a.lanes;
+  const int64_t doubles = kTensors * m * (int64_t)(sizeof(double) / sizeof(real));
+  large_pages(a.g_x, (a.x_step ? a.steps : 1) * size * (int64_t)sizeof(real));
+#pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
+  for (int64_t task = 0; task < a.segments * blocks; task++) {
+    const int64_t segment = task / blocks, first = task % blocks * m, n = std::min(m, a.lanes - first);
+    real *const memory = workspace(doubles + reals);
+    double *const sums = (double *)memory;
+    std::fill_n(sums, kTensors * m, 0.0);
+    for (int64_t row = segment * a.rows / a.segments; row < (segment + 1) * a.rows / a.segments; row++)
+      backward_block(a, blocking, row, first, n, memory + doubles, sums);
+#define TOTAL(position, name)                                                                       \
+    if (a.g_coefficients[position]) {                                                               \
+      double total = 0;                                                                             \
+      for (int64_t i = 0; i < n; i++) total += sums[position * m + i];                              \
+      a.g_coefficients[position][task] = total;                                                     \
+    }
+#define KEEP(position, name) \
+    if (a.g_coefficients[position]) std::copy_n(sums + position * m, n, a.g_coefficients[position] + segment * a.lanes + first);
+    SCALARS(TOTAL) LANES(KEEP)
+  }
+}

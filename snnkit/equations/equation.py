@@ -1,0 +1,200 @@
+"""The base class of neurons: parameters, states and one ``step``.
+
+A neuron of your own is a subclass with five lines. Numbers that are class attributes are its parameters; ``states``
+maps each state to its initial value, a number or the name of an attribute; ``step(self, x, ...)`` takes the input and
+the states and returns the output and the new states. Everything else is derived from ``step``: the reference, the
+compiled kernels and their gradients.
+
+    class MyNeuron(Equation):
+        tau, v_threshold = 2.0, 1.0
+        states = {"v": "v_rest"}
+
+        def step(self, x, v):
+            v = v + (x - (v - self.v_rest)) / self.tau
+            s = self.spike(v - self.v_threshold)
+            return s, {"v": self.reset(v, s)}
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from snnkit.equations.parametric import Parametric
+from snnkit.equations.resets import Hard, Reset, Soft
+from snnkit.equations.surrogates import ATan, Surrogate
+from snnkit.equations.symbols import straight_through, where
+from snnkit.equations.trace import LANE, PARAMETER, Symbol, Trace
+
+_UNSET: Any = object()
+
+
+class Equation(Parametric):
+    """A neuron.
+
+    Args:
+        surrogate: derivative of the spike. Default ``ATan(2.0)``.
+        v_reset: a number for a hard reset to it, None for a soft one (subtract ``v_threshold``).
+        detach_reset: no gradient passes through the reset.
+        reset: a reset object in place of the two above.
+        others: the parameters and options of the class, by name or in their order.
+
+    Raises:
+        ValueError: a parameter is not finite, or not positive where it must be.
+        TypeError: an unknown keyword (with the nearest one), or ``reset`` beside ``v_reset`` or ``detach_reset``.
+    """
+
+    states: ClassVar[dict[str, float | str]] = {}
+    default_reset: ClassVar[Reset] = Hard(0.0)
+    default_surrogate: ClassVar[Surrogate] = ATan(2.0)
+    _fires: ClassVar[bool] = True
+
+    surrogate: Surrogate
+    reset_rule: Reset
+    relaxed: bool
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "v_reset" in vars(cls):
+            raise TypeError(f"{cls.__name__}: v_reset belongs to the reset. Write default_reset = Hard({cls.v_reset}).")
+
+    def __init__(
+        self,
+        *values: Any,
+        surrogate: Surrogate | None = None,
+        v_reset: Any = _UNSET,
+        detach_reset: bool | None = None,
+        reset: Reset | None = None,
+        **named: Any,
+    ) -> None:
+        super().__init__(*values, **named)
+        if not self.states:
+            raise TypeError(f'{type(self).__name__} has no states. Write for example: states = {{"v": 0.0}}.')
+        if reset is not None and (v_reset is not _UNSET or detach_reset is not None):
+            raise TypeError("Give either reset=..., or v_reset and detach_reset, not both.")
+        if surrogate is not None and not isinstance(surrogate, Surrogate):
+            raise TypeError(f"surrogate must be an object such as ATan(2.0), got {surrogate!r}.")
+        self.surrogate = self.default_surrogate if surrogate is None else surrogate
+        self.reset_rule = self._rule(v_reset, detach_reset) if reset is None else reset
+        if not isinstance(self.reset_rule, Reset):
+            raise TypeError(f"reset must be an object such as Soft(), got {reset!r}.")
+        self.relaxed = False
+
+    def _rule(self, v_reset: Any, detach_reset: bool | None) -> Reset:
+        rule = self.default_reset
+        if v_reset is _UNSET and detach_reset is None:
+            return rule
+        detach = rule.detach if detach_reset is None else detach_reset
+        if v_reset is _UNSET:
+            return type(rule)(**rule.parameters(), detach=detach)
+        return Soft(detach=detach) if v_reset is None else Hard(v_reset=v_reset, detach=detach)
+
+    @property
+    def v_rest(self) -> Any:
+        """Where the leak goes and where the neuron starts: v_reset of a hard reset, else 0."""
+        return self.reset_rule.v_rest
+
+    def step(self, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:
+        """One time step: ``step(x, v=..., ...) -> (output, {"v": ..., ...})``."""
+        raise TypeError(f"{type(self).__name__} has no step(self, x, {', '.join(self.states)}).")
+
+    def spike(self, d: Any) -> Any:
+        """s = [d >= 0], NaN where d is NaN, with the surrogate's gradient."""
+        if self.relaxed:
+            return self.surrogate.primitive(d)
+        return straight_through(where(d >= 0.0, 1.0, where(d < 0.0, 0.0, d)), d, self.surrogate.derivative(d))
+
+    def reset(self, v: Any, s: Any) -> Any:
+        """The membrane after the spikes s, by the chosen rule."""
+        return self.reset_rule.apply(v, s, getattr(self, "v_threshold", 1.0))
+
+    def initial(self) -> dict[str, Any]:
+        """The states at the start: numbers, or whatever the parameters are."""
+        return {n: getattr(self, v) if isinstance(v, str) else float(v) for n, v in self.states.items()}
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters by name; those of the surrogate and of the reset have a dot: ``surrogate.alpha``."""
+        named = dict(super().parameters())
+        named |= {f"surrogate.{n}": v for n, v in self.surrogate.parameters().items()}
+        return named | {f"reset.{n}": v for n, v in self.reset_rule.parameters().items()}
+
+    def bind(self, values: dict[str, Any]) -> Equation:
+        """A copy in which the named parameters (see ``parameters``) have other values."""
+        parts: dict[str, dict[str, Any]] = {"": {}, "surrogate": {}, "reset": {}}
+        for name, value in values.items():
+            part, _, own = name.rpartition(".")
+            parts[part][own] = value
+        bound = super().bind(parts[""])
+        bound.__dict__.pop("_plan", None)
+        if parts["surrogate"]:
+            bound.surrogate = self.surrogate.bind(parts["surrogate"])
+        if parts["reset"]:
+            bound.reset_rule = self.reset_rule.bind(parts["reset"])
+        return bound
+
+    def as_relaxed(self) -> Equation:
+        """A copy whose spike is the surrogate's primitive and whose reset is not detached."""
+        smooth = self.bind({"reset.detach": False})
+        smooth.relaxed = True
+        return smooth
+
+    def structure(self) -> tuple[Any, ...]:
+        """What decides the text of the kernel."""
+        return (*super().structure(), self.surrogate.structure(), self.reset_rule.structure(), self.relaxed)
+
+    def trace(self) -> TracedStep:
+        """Run ``step`` once on symbols.
+
+        Raises:
+            TypeError: the step does something that cannot be traced; the line is named.
+        """
+        trace = Trace()
+        parameters = {name: trace.input(name, PARAMETER) for name in self.parameters()}
+        x, states = trace.input("x", LANE), {name: trace.input(f"{name}_before", LANE) for name in self.states}
+        bound = self.bind(parameters)
+        try:
+            output, after = bound.step(x, **states)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TypeError(f"{type(self).__name__}.step cannot be traced{_line_of(error)}: {error}") from error
+        if not isinstance(after, dict) or set(after) != set(self.states):
+            raise TypeError(f"{type(self).__name__}.step must return (output, {{{', '.join(self.states)}}}), got {after!r}.")
+        results = {n: v if isinstance(v, Symbol) else trace.add("detach", (v,)) for n, v in after.items()}
+        if not isinstance(output, Symbol):
+            output = trace.add("detach", (output,))
+        trace.verify()
+        return TracedStep(
+            trace,
+            {n: s.index for n, s in parameters.items()},
+            x.index,
+            {n: states[n].index for n in self.states},
+            output.index,
+            {n: results[n].index for n in self.states},
+        )
+
+    def __repr__(self) -> str:
+        own = super().__repr__()[:-1].removesuffix("(")
+        parts = [f"surrogate={self.surrogate!r}", f"reset={self.reset_rule!r}"] if self._fires else []
+        joined = ", ".join(parts)
+        return f"{own}{', ' if parts and not own.endswith('(') else ''}{joined})"
+
+
+@dataclass(frozen=True)
+class TracedStep:
+    """A trace with the node numbers of its parameters, its input, its states before and after, and its output."""
+
+    trace: Trace
+    parameters: dict[str, int]
+    x: int
+    before: dict[str, int]
+    output: int
+    after: dict[str, int]
+
+
+def _line_of(error: BaseException) -> str:
+    """The user's line: the last one in the traceback that is not in this package's own machinery."""
+    own = ("symbols.py", "trace.py", "equation.py", "parametric.py")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.endswith(own):
+            return f" at {frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno} ({frame.line})"
+    return ""

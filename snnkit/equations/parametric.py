@@ -1,0 +1,81 @@
+"""Objects that are a formula with named numbers: equations, surrogates and resets alike.
+
+A class attribute that is a number is a parameter, one that is True or False an option. Both become keywords of the
+constructor. Parameters may be learnt or annealed without compiling anything new; options choose the formula.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+
+class Parametric:
+    """Base of everything that has named numbers and an own formula."""
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    option_names: ClassVar[tuple[str, ...]] = ()
+    positive: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        numbers = {n: v for n, v in vars(cls).items() if isinstance(v, (int, float)) and not n.startswith("_")}
+        options = [n for n, v in numbers.items() if isinstance(v, bool)]
+        cls.option_names = tuple(dict.fromkeys([*cls.option_names, *options]))
+        cls.parameter_names = tuple(dict.fromkeys([*cls.parameter_names, *(n for n in numbers if n not in options)]))
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        names = self.parameter_names + self.option_names
+        if len(values) > len(names):
+            raise TypeError(f"{type(self).__name__} takes at most {len(names)} values ({', '.join(names)}), got {len(values)}.")
+        given = dict(zip(names, values, strict=False)) | named
+        for name, value in given.items():
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = f" Near: {near[0]}." if near else ""
+                raise TypeError(f"{type(self).__name__} has no {name!r}.{hint} It takes: {', '.join(names) or 'nothing'}.")
+            if name in self.option_names and not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {value!r}.")
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                value = float(value)
+            elif name in self.parameter_names and isinstance(value, (bool, str, type(None))):
+                raise TypeError(f"{name} must be a number or a tensor, got {value!r}.")
+            self.__dict__[name] = value
+        for name in self.parameter_names:
+            if isinstance(getattr(self, name), int):
+                self.__dict__[name] = float(getattr(self, name))
+            self.check(name, getattr(self, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.parameter_names + self.option_names:
+            raise AttributeError(f"{name} is fixed: a formula is a value. A changed copy: x.bind({{{name!r}: {value!r}}}).")
+        super().__setattr__(name, value)
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ValueError if a number is impossible for the parameter: not finite, or not positive where it must be."""
+        if not isinstance(value, float):
+            return
+        if name in self.positive and not value > 0:
+            raise ValueError(f"{name} must be > 0, got {value}.")
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}.")
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters by name: numbers, tensors, or symbols."""
+        return {name: getattr(self, name) for name in self.parameter_names}
+
+    def bind(self, values: dict[str, Any]) -> Any:
+        """A copy in which the named parameters have other values."""
+        bound = copy.copy(self)
+        bound.__dict__.update(values)
+        return bound
+
+    def structure(self) -> tuple[Any, ...]:
+        """What the formula depends on apart from numbers: equal structures have equal text."""
+        return (type(self), *(getattr(self, name) for name in self.option_names))
+
+    def __repr__(self) -> str:
+        shown = [f"{n}={getattr(self, n)!r}" for n in self.parameter_names + self.option_names]
+        return f"{type(self).__name__}({', '.join(shown)})"

@@ -1,0 +1,59 @@
+"""Resets: what a spike does to the membrane that fired it.
+
+The gradient passes through the spike in the reset unless ``detach`` is set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snnkit.equations.parametric import Parametric
+from snnkit.equations.symbols import detach
+
+
+class Reset(Parametric):
+    """Base: ``apply(v, s, v_threshold)`` gives the membrane after the spikes s."""
+
+    detach = False
+
+    @property
+    def v_rest(self) -> Any:
+        """Where the leak goes and where the neuron starts."""
+        return 0.0
+
+    def seen(self, s: Any) -> Any:
+        """The spike as the reset sees it."""
+        return detach(s) if self.detach else s
+
+    def apply(self, v: Any, s: Any, v_threshold: Any) -> Any:
+        """The membrane after the reset."""
+        raise TypeError(f"{type(self).__name__} has no apply(self, v, s, v_threshold).")
+
+
+class Hard(Reset):
+    """v = (1 - s) v + s v_reset. The leak goes towards v_reset and the neuron starts there."""
+
+    v_reset = 0.0
+
+    @property
+    def v_rest(self) -> Any:
+        """v_reset."""
+        return self.v_reset
+
+    def apply(self, v: Any, s: Any, v_threshold: Any) -> Any:
+        s = self.seen(s)
+        return (1.0 - s) * v + s * self.v_reset
+
+
+class Soft(Reset):
+    """v = v - s v_threshold."""
+
+    def apply(self, v: Any, s: Any, v_threshold: Any) -> Any:
+        return v - self.seen(s) * v_threshold
+
+
+class NoReset(Reset):
+    """v = v: the membrane goes on as if nothing had happened."""
+
+    def apply(self, v: Any, s: Any, v_threshold: Any) -> Any:
+        return v

@@ -1,0 +1,142 @@
+"""A step as a flat list of operations, and the same list differentiated in reverse.
+
+``Trace`` runs ``step`` once on symbols. Equal operations become one node. What depends on parameters alone
+(``exp(-1 / tau)``) is kept apart as a *coefficient*: it is computed once a call, in float64, outside the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from snnkit.equations.symbols import OPERATIONS, Value
+
+PARAMETER, COEFFICIENT, LANE = "parameter", "coefficient", "lane"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: its name, its arguments (node numbers, or floats), and where it is computed.
+
+    ``place`` is "parameter" or "coefficient" for what is known before the loop, "lane" for what is in the loop.
+    An input has the operation "input" and its name as the only argument.
+    """
+
+    operation: str
+    arguments: tuple[Any, ...]
+    place: str
+
+    @property
+    def is_condition(self) -> bool:
+        """Whether the node is true or false rather than a number."""
+        return self.operation in OPERATIONS and OPERATIONS[self.operation].is_condition
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An argument that is the result of another node."""
+
+    index: int
+
+
+class Symbol(Value):
+    """The result of a node, as ``step`` sees it."""
+
+    __slots__ = ("trace", "index")
+
+    def __init__(self, trace: Trace, index: int) -> None:
+        self.trace, self.index = trace, index
+
+    def apply(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Write the operation down."""
+        return self.trace.add(name, arguments)
+
+    def __repr__(self) -> str:
+        return f"t{self.index}"
+
+
+@dataclass
+class Trace:
+    """A growing list of nodes in which every node comes after its arguments."""
+
+    nodes: list[Node] = field(default_factory=list)
+    _known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def input(self, name: str, place: str = LANE) -> Symbol:
+        """A new named input."""
+        return Symbol(self, self._number("input", (name,), place))
+
+    def add(self, name: str, arguments: Iterable[Any]) -> Any:
+        """The result of an operation; zeros and ones of the reverse pass are simplified away by ``Adjoints``."""
+        references, place = [], COEFFICIENT
+        for argument in arguments:
+            if isinstance(argument, Symbol):
+                if argument.trace is not self:
+                    raise ValueError("A value of another step was used; a step may only use its own x and states.")
+                references.append(Ref(argument.index))
+                if self.nodes[argument.index].place == LANE:
+                    place = LANE
+            elif isinstance(argument, (int, float)):
+                references.append(float(argument))
+            else:
+                raise TypeError(f"{name} got a {type(argument).__name__}; a step works on numbers, x, states, parameters.")
+        return Symbol(self, self._number(name, tuple(references), place))
+
+    def _number(self, operation: str, arguments: tuple[Any, ...], place: str) -> int:
+        # repr keeps 0.0 and -0.0 apart, which compare equal.
+        key = (operation, *map(repr, arguments))
+        if key not in self._known:
+            self._known[key] = len(self.nodes)
+            self.nodes.append(Node(operation, arguments, place))
+        return self._known[key]
+
+    def needed(self, outputs: Iterable[int]) -> list[int]:
+        """The numbers of all nodes that the outputs depend on, in order. Coefficients end the search."""
+        todo, seen = list(outputs), set()
+        while todo:
+            index = todo.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            node = self.nodes[index]
+            if node.place == LANE and node.operation in OPERATIONS:
+                read = OPERATIONS[node.operation].text  # a straight-through spike does not need its slope
+                todo += [a.index for k, a in enumerate(node.arguments) if isinstance(a, Ref) and f"{{{k}}}" in read]
+        return sorted(seen)
+
+    def reverse(self, seeds: dict[int, Any], wanted: Iterable[int]) -> dict[int, Any]:
+        """Gradients of ``sum(seed * node)`` for the wanted nodes, as symbols of this trace.
+
+        A node that nothing depends on gets 0.0. Only lanes are walked: gradients stop at the coefficients.
+        """
+        gradient: dict[int, Any] = dict(seeds)
+        for index in range(max(seeds, default=-1), -1, -1):
+            node = self.nodes[index]
+            if index not in gradient or node.place != LANE or node.operation == "input":
+                continue
+            values = [Symbol(self, a.index) if isinstance(a, Ref) else a for a in node.arguments]
+            rule = OPERATIONS[node.operation].rule
+            for argument, part in zip(node.arguments, rule(gradient[index], Symbol(self, index), *values), strict=True):
+                if isinstance(argument, Ref) and part is not None:
+                    known = gradient.get(argument.index)
+                    gradient[argument.index] = part if known is None else known + part
+        return {index: gradient.get(index, 0.0) for index in wanted}
+
+    def verify(self) -> None:
+        """Check that the list is well formed: known operations, arguments before their use, conditions in place."""
+        for index, node in enumerate(self.nodes):
+            if node.operation == "input":
+                continue
+            if node.operation not in OPERATIONS:
+                raise ValueError(f"node {index} has the unknown operation {node.operation!r}.")
+            for position, argument in enumerate(node.arguments):
+                if not isinstance(argument, Ref):
+                    continue
+                if argument.index >= index:
+                    raise ValueError(f"node {index} uses node {argument.index}, which comes after it.")
+                is_condition = self.nodes[argument.index].is_condition
+                wants_condition = node.operation == "where" and position == 0
+                if is_condition != wants_condition:
+                    got, want = ("a condition", "a number") if is_condition else ("a number", "a condition")
+                    raise TypeError(f"{node.operation} got {got} where it needs {want}. Use where(condition, 1, 0).")

@@ -1,0 +1,220 @@
+"""Neurons as torch modules: one class for each equation, made by ``neuron_module``.
+
+The equation has the formula and the defaults; the module holds what is learnt, and calls ``snnkit.ops.scan``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from snnkit import equations
+from snnkit.equations import Equation
+from snnkit.nn.carry import Stateful
+from snnkit.nn.time import require_time_first
+from snnkit.ops.program import Plan, plan_of
+from snnkit.ops.scan import run
+
+
+class Neuron(Stateful):
+    """A layer of neurons on ``[T, B, ...]``.
+
+    Args:
+        values: parameters of the equation, in its order or by name: numbers, or tensors that broadcast to ``x.shape[2:]``
+            (a tensor that is not learnt becomes a buffer).
+        learn: names of parameters to learn, stored under these names.
+        shape: shape of the learnt parameters that are given as numbers: ``(C,)`` one a channel of ``[T, B, C]``,
+            ``(C, 1, 1)`` one a channel of images. Default: one value.
+        keywords: also ``surrogate``, ``v_reset``, ``detach_reset``, ``reset`` (see ``snnkit.equations.Equation``).
+
+    Raises:
+        ValueError: an impossible value (``tau must be > 0, got -2.0.``), here or on loading a state dict.
+        TypeError: an unknown keyword, with the nearest one.
+    """
+
+    equation: ClassVar[type[Equation]]
+    _observer: Any = None
+
+    def __init__(
+        self, *values: Any, learn: Sequence[str] = (), shape: Sequence[int] = (), device: Any = None,
+        dtype: Any = None, **keywords: Any,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if isinstance(learn, str):
+            raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
+        tensors = {n: v for n, v in keywords.items() if isinstance(v, Tensor)}
+        self._neuron = self.equation(*values, **{n: v for n, v in keywords.items() if n not in tensors} | {
+            n: _some_number(n, v, self.equation) for n, v in tensors.items()
+        })  # fmt: skip
+        full = {n.rpartition(".")[2]: n for n in self._neuron.parameters() if not n.startswith("surrogate.")}
+        for name in learn:
+            if name not in full:
+                raise ValueError(f"{type(self).__name__} cannot learn {name!r}. It has: {', '.join(full)}.")
+        for name in dict.fromkeys([*learn, *tensors]):
+            value = tensors.get(name)
+            if value is None:
+                value = torch.full(tuple(shape), self._neuron.parameters()[full[name]], device=device, dtype=dtype)
+            if name in learn:
+                self.register_parameter(name, nn.Parameter(value.detach().clone()))
+            else:
+                self.register_buffer(name, value.detach().clone())
+        self._tensor_names = {name: full[name] for name in dict.fromkeys([*learn, *tensors])}
+        self._plan = self._planned()
+
+    @property
+    def neuron(self) -> Equation:
+        """The equation; assign a changed one (``lif.neuron.bind({"surrogate.alpha": 5.0})``) to anneal a number."""
+        return self._neuron
+
+    @neuron.setter
+    def neuron(self, neuron: Equation) -> None:
+        self._neuron = neuron
+        self._plan = self._planned()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The parameters that are tensors, by the equation's names."""
+        return {full: getattr(self, name) for name, full in self._tensor_names.items()}
+
+    def _planned(self) -> Plan:
+        return plan_of(self._neuron, tuple(self._tensor_names.values()))
+
+    def forward(
+        self, x: Tensor, state: Mapping[str, Tensor] | None = None, *, steps: int | None = None,
+        record: Sequence[str] = (), return_state: bool = False,
+    ) -> Any:  # fmt: skip
+        """Run the neurons over a sequence.
+
+        Args:
+            x: ``[T, B, ...]``, any floating dtype; ``[1, B, ...]`` with ``steps``.
+            state: where to start. Default: the state carried from the last call inside ``carry``, else the initial one.
+            steps: read the single row of x this many times.
+            record: states to return at each step, after the reset.
+            return_state: return the last state, too.
+
+        Returns:
+            Spikes ``[T, B, ...]`` in the dtype of x; with ``record``, ``return_state``: a tuple of spikes, a dict of
+            traces ``[T, B, ...]``, a dict of last states ``[B, ...]``.
+        """
+        require_time_first(self, x)
+        in_carry = self.in_carry
+        if in_carry and state is None:
+            state = self.carried(x.shape[1], x.shape[2:])
+        tensors = self._tensors() if self._tensor_names else {}
+        result = run(self._plan, tensors, x, state, tuple(record), steps, final=return_state or in_carry)
+        if in_carry:
+            self.keep(result.state, self._neuron.bind(tensors).initial())
+        if self._observer is not None:
+            self._observer(result.output)
+        if not record and not return_state:
+            return result.output
+        return (result.output, *([result.traces] if record else []), *([result.state] if return_state else []))
+
+    def check_parameters(self, name: str = "") -> None:
+        """Raise ValueError if a learnt value became impossible. It looks at values, so call it once an epoch."""
+        for own in self._tensor_names:
+            problem = self._problem(own, getattr(self, own))
+            if problem:
+                where = f"{name}.{own}" if name else own
+                raise ValueError(f"{where} became impossible in training: {problem} Lower its learning rate or bound it.")
+
+    def _problem(self, name: str, value: Tensor) -> str | None:
+        """What is wrong with the values of a parameter, or None."""
+        values = value.detach().flatten()
+        if not values.isfinite().all():
+            return f"{name} must be finite, got {values[~values.isfinite()][0].item()}."
+        if name in self.equation.positive and not (values > 0).all():
+            return f"{name} must be > 0, got {values.min().item()}."
+        return None
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
+                              missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str]) -> None:  # fmt: skip
+        problems = {n: self._problem(n, state_dict[prefix + n]) for n in self._tensor_names if prefix + n in state_dict}
+        error_msgs += [f"{prefix}{problem}" for problem in problems.values() if problem]
+        if not any(problems.values()):
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in super().__getstate__().items() if n != "_plan"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plan = self._planned()
+
+    def extra_repr(self) -> str:
+        """The parameters that differ from the equation's defaults, then what is learnt."""
+        default, mine = self.equation(), self._neuron
+        shown = [
+            f"{n.rpartition('.')[2]}={v:g}" for n, v in mine.parameters().items()
+            if n not in self._tensor_names.values() and not n.startswith("surrogate.")
+            and v != default.parameters().get(n)
+        ]  # fmt: skip
+        shown += [f"{n}={getattr(mine, n)}" for n in mine.option_names if getattr(mine, n) != getattr(default, n)]
+        if mine.surrogate.structure() != default.surrogate.structure() or repr(mine.surrogate) != repr(default.surrogate):
+            shown.append(f"surrogate={mine.surrogate!r}")
+        if repr(mine.reset_rule) != repr(default.reset_rule):
+            shown.append(f"reset={mine.reset_rule!r}")
+        return ", ".join(shown + [f"{n}={tuple(getattr(self, n).shape)}" for n in self._tensor_names])
+
+
+def _some_number(name: str, value: Tensor, equation: type[Equation]) -> float:
+    """A number that stands for a tensor while the equation is built: its smallest value, so that it is checked."""
+    if not value.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {value[~value.isfinite()].flatten()[0].item()}.")
+    return float(value.min())
+
+
+def neuron_module(equation: type[Equation], name: str | None = None) -> type[Neuron]:
+    """The module class of an equation, also of one of your own.
+
+    >>> from snnkit.equations import IF
+    >>> class Mine(IF):
+    ...     v_threshold = 0.5
+    >>> neuron_module(Mine)()
+    Mine()
+    """
+    text = f"{equation.__doc__}\n\nLayer on ``[T, B, ...]``; see ``Neuron`` for its arguments."
+    return type(name or equation.__name__, (Neuron,), {"equation": equation, "__doc__": text, "__module__": __name__})
+
+
+IF = neuron_module(equations.IF)
+LIF = neuron_module(equations.LIF)
+LI = neuron_module(equations.LI)
+
+
+class PLIF(Neuron):
+    """LIF whose time constant is learnt as one number w: 1 / tau = sigmoid(w). Fang et al. 2021 (PLIF).
+
+    Takes the arguments of ``LIF``; ``tau`` is where it starts, and must be > 1. The parameter is ``w``, stored as it is
+    trained.
+    """
+
+    equation = equations.LIF
+
+    def __init__(self, *values: Any, learn: Sequence[str] = (), **keywords: Any) -> None:
+        super().__init__(*values, learn=tuple(learn), **keywords)
+        tau = self._neuron.parameters()["tau"]
+        if tau <= 1:
+            raise ValueError(f"tau must be > 1 for PLIF, since 1 / tau = sigmoid(w), got {tau}.")
+        self.w = nn.Parameter(-torch.log(torch.tensor(tau - 1.0, dtype=torch.float64)).to(torch.get_default_dtype()))
+        self._tensor_names = {**self._tensor_names, "w": "tau"}
+        self._plan = self._planned()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**super()._tensors(), "tau": 1.0 + torch.exp(-self.w.double())}
+
+    @property
+    def tau(self) -> Tensor:
+        """The time constant in steps."""
+        return 1.0 + torch.exp(-self.w.detach())
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Raise ValueError, naming the parameter, if a neuron's learnt value became impossible. Once an epoch is enough."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, Neuron):
+            layer.check_parameters(name)

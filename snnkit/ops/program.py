@@ -1,0 +1,180 @@
+"""A neuron made ready to run: what is computed once a call, and the two lists that run in the loop.
+
+``program(structure, ...)`` traces an equation once for its structure. A ``Plan`` adds the numbers of one neuron. The
+coefficients (all that depends on parameters alone) come in two sorts: numbers, computed here in Python's float64, and
+tensors, computed by torch in float64 so that autograd carries their gradient on to the learnable parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnkit.equations.equation import Equation
+from snnkit.equations.symbols import apply
+from snnkit.equations.trace import LANE, PARAMETER, Ref, Symbol
+from snnkit.ops.reference import TensorValue
+
+class Program:
+    """The traced step of one structure, with its backward appended to the same list of nodes.
+
+    Attributes (all numbers are node numbers):
+        title: name of the equation.
+        key: a name for what is computed, equal in every process, so that compiled graphs may hold it.
+        states: names of the states.
+        tensors: names of the parameters that are tensors.
+        g_output, g_after: the gradients that arrive at a step; g_x, g_before, g_coefficients: those that leave it.
+        forward_outputs, backward_outputs: what the two lists compute.
+        coefficients: what both lists take from outside the loop; number_coefficients and tensor_coefficients: those
+            that are plain numbers, and those that depend on a tensor.
+    """
+
+    def __init__(self, neuron: Equation, tensors: tuple[str, ...]) -> None:
+        self.title, self.tensors = type(neuron).__name__, tensors
+        self.step = step = neuron.trace()
+        self.states = tuple(step.before)
+        self.forward_outputs = [step.output, *step.after.values()]
+        self._reverse()
+        self.backward_outputs = [self.g_x, *self.g_before.values(), *self.g_coefficients.values()]
+        nodes = step.trace.nodes
+        learnt = self._dependents()
+        needed = step.trace.needed(self.forward_outputs + self.backward_outputs)
+        self.coefficients = tuple(i for i in needed if nodes[i].place != LANE)
+        self.number_coefficients = tuple(i for i in self.coefficients if i not in learnt)
+        self.tensor_coefficients = tuple(i for i in self.coefficients if i in learnt)
+        parts = (nodes, self.forward_outputs, self.backward_outputs, self.tensors, self.states)
+        self.key = f"{self.title}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+
+    def _reverse(self) -> None:
+        """Append the backward of the step."""
+        step, trace = self.step, self.step.trace
+        g_output = trace.input("g_output")
+        g_after = {name: trace.input(f"g_{name}_after") for name in step.after}
+        seeds: dict[int, Any] = {step.output: g_output}
+        for name, index in step.after.items():  # two states may be one node, and a state may be the output
+            seeds[index] = seeds[index] + g_after[name] if index in seeds else g_after[name]
+        outside = [i for i in trace.needed(self.forward_outputs) if trace.nodes[i].place != LANE]
+        found = trace.reverse(seeds, [step.x, *step.before.values(), *outside])
+
+        def index_of(value: Any) -> int:
+            return value.index if isinstance(value, Symbol) else trace.add("detach", (value,)).index
+
+        learnt = self._dependents()
+        self.g_output, self.g_after = g_output.index, {n: s.index for n, s in g_after.items()}
+        self.g_x, self.g_before = index_of(found[step.x]), {n: index_of(found[i]) for n, i in step.before.items()}
+        self.g_coefficients = {i: index_of(found[i]) for i in outside if i in learnt}
+        trace.verify()
+
+    def _dependents(self) -> set[int]:
+        """The coefficients that depend on a tensor."""
+        found: set[int] = set()
+        for index, node in enumerate(self.step.trace.nodes):
+            if node.place == PARAMETER:
+                if node.arguments[0] in self.tensors:
+                    found.add(index)
+            elif node.place != LANE and any(isinstance(a, Ref) and a.index in found for a in node.arguments):
+                found.add(index)
+        return found
+
+    def name_of(self, index: int) -> str:
+        """A name for a node in the generated text: the input's own, else its number."""
+        node = self.step.trace.nodes[index]
+        if node.operation == "input":
+            return str(node.arguments[0]).replace("surrogate.", "surrogate_").replace("reset.", "")
+        return f"{'c' if node.place != LANE else 't'}{index}"
+
+    def evaluate(self, index: int, known: dict[int, Any]) -> Any:
+        """The value of a node; ``known`` holds the inputs and is filled with what was computed on the way."""
+        if index not in known:
+            node = self.step.trace.nodes[index]
+            arguments = [self.evaluate(a.index, known) if isinstance(a, Ref) else a for a in node.arguments]
+            known[index] = apply(node.operation, *arguments)
+        return known[index]
+
+    def step_on_tensors(self, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> Equation:
+        """The traced step as an equation whose coefficients have these values, for the reference."""
+        return TracedEquation(self, coefficients, numbers)
+
+    def numbers(self, parameters: dict[str, float]) -> list[float]:
+        """Values of the number coefficients, in Python's float64."""
+        known: dict[int, Any] = {i: parameters[n] for n, i in self.step.parameters.items() if n in parameters}
+        return [float(self.evaluate(i, known)) for i in self.number_coefficients]
+
+    def tensor_values(self, parameters: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
+        """Values of the tensor coefficients: computed in float64, then rounded once to dtype."""
+        known: dict[int, Any] = {
+            i: TensorValue(parameters[n].double(), None) if n in self.tensors else parameters[n]
+            for n, i in self.step.parameters.items()
+        }
+        return [self.evaluate(i, known).tensor.to(dtype) for i in self.tensor_coefficients]
+
+
+class TracedEquation(Equation):
+    """The forward list played back: ``step`` applies the nodes one by one to whatever values it gets."""
+
+    states = {"played back": 0.0}
+
+    def __init__(self, program: Program, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> None:
+        super().__init__()
+        self._program, self._known = program, dict(zip(program.tensor_coefficients, coefficients, strict=True))
+        self._known |= {i: float(v) for i, v in zip(program.number_coefficients, numbers, strict=False)}
+
+    def step(self, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:
+        """One step of the traced neuron."""
+        step = self._program.step
+        known = {i: TensorValue(v, None) if isinstance(v, Tensor) else v for i, v in self._known.items()}
+        known |= {step.x: x} | {step.before[n]: v for n, v in states.items()}
+        evaluate = self._program.evaluate
+        return evaluate(step.output, known), {n: evaluate(i, known) for n, i in step.after.items()}
+
+
+_programs: dict[tuple[Any, ...], Program] = {}
+program_by_key: dict[str, Program] = {}
+"""The programs of this process, by the name under which operators know them."""
+
+
+def program_of(neuron: Equation, tensors: tuple[str, ...]) -> Program:
+    """The program of a neuron's structure with the named parameters as tensors; traced once."""
+    key = (neuron.structure(), tensors)
+    if key not in _programs:
+        program = Program(neuron, tensors)
+        _programs[key] = program_by_key.setdefault(program.key, program)
+    return _programs[key]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A program and the numbers of one neuron: all that a call needs besides tensors.
+
+    ``initial`` holds each state's start: a number, or the name of the parameter that it is. ``constants`` are the
+    number coefficients, then the initial values, as the kernels take them.
+    """
+
+    program: Program
+    fixed: dict[str, float]
+    initial: tuple[float | str, ...]
+    constants: list[float]
+    learnt_initial: bool
+
+
+def plan_of(neuron: Equation, tensors: tuple[str, ...] | None = None) -> Plan:
+    """The plan of a neuron. ``tensors`` names parameters that come as tensors at the call, whatever they are now."""
+    known = neuron.__dict__.get("_plan")
+    if known is not None and tensors is None:
+        return known
+    parameters = neuron.parameters()
+    names = tuple(n for n, v in parameters.items() if not isinstance(v, float)) if tensors is None else tensors
+    program = program_of(neuron, names)
+    fixed = {n: v for n, v in parameters.items() if n not in names}
+    initial = tuple(neuron.bind({n: n for n in names}).initial().values())
+    learnt = any(isinstance(v, str) for v in initial)
+    numbers = program.numbers(fixed) + [0.0 if isinstance(v, str) else float(v) for v in initial]
+    plan = Plan(program, fixed, initial, numbers, learnt)
+    if tensors is None:
+        neuron.__dict__["_plan"] = plan
+    return plan
