@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnkit.data.event import field, is_events, replaced
-from snnkit.data.frame import checked_frames, checked_probability, happens
+from snnkit.data.frame import checked_amount, checked_frames, checked_probability, happens
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class ChannelShift:
     channels: int = 700
     draws = True
 
+    def __post_init__(self) -> None:
+        checked_amount(self.max_channels, "ChannelShift")
+
     def __call__(self, sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The shifted sample."""
         shift = int(rng.integers(-self.max_channels, self.max_channels, endpoint=True))
@@ -80,6 +83,7 @@ class NeuronMask:
     draws = True
 
     def __post_init__(self) -> None:
+        checked_amount(self.max_channels, "NeuronMask")
         checked_probability(self.probability, "NeuronMask")
 
     def __call__(self, sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:

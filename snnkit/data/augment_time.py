@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnkit.data.event import field, is_events, microseconds, replaced
-from snnkit.data.frame import checked_frames, checked_probability, happens
+from snnkit.data.frame import checked_amount, checked_frames, checked_probability, happens
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class TimeShift:
     max_steps: int = 5
     step_us: int = 10_000
     draws = True
+
+    def __post_init__(self) -> None:
+        checked_amount(self.max_steps, "TimeShift")
 
     def __call__(self, sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The shifted sample."""
@@ -84,6 +87,7 @@ class TimeMask:
     draws = True
 
     def __post_init__(self) -> None:
+        checked_amount(self.max_steps, "TimeMask")
         checked_probability(self.probability, "TimeMask")
 
     def __call__(self, sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:

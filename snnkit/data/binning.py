@@ -98,7 +98,7 @@ class Bin:
         if late and not self.drop_late:
             raise ValueError(
                 f"{late} of {len(times)} spikes lie after the last of {self.steps} frames of {self.window_us} us; "
-                f"give more steps ({int(frame.max()) + 1} hold all), or drop_late=True."
+                f"give more steps ({math.ceil(elapsed.max() / window)} hold all), or drop_late=True."
             )
         return frame, self.steps
 
@@ -109,7 +109,8 @@ class Bin:
             return exact - (exact.min() if self.from_first_spike else 0), operator.index(self.window_us)
         if times.dtype.kind != "f":
             raise ValueError("float16_times needs floating seconds as the file stores them, got whole microseconds.")
-        milliseconds = np.float16(1000) * times.astype(np.float16)
+        with np.errstate(over="ignore"):  # reported below
+            milliseconds = np.float16(1000) * times.astype(np.float16)
         if not np.isfinite(milliseconds).all():
             raise ValueError("float16_times: float16 milliseconds end at 65.5 s; use exact times.")
         return milliseconds - (milliseconds.min() if self.from_first_spike else 0), np.float16(self.window_us / 1000)

@@ -22,6 +22,12 @@ def checked_probability(probability: float, wanted_by: str) -> None:
         raise ValueError(f"{wanted_by}: probability must be in [0, 1], got {probability}.")
 
 
+def checked_amount(amount: int, wanted_by: str) -> None:
+    """Complain about a largest amount that is negative or not whole."""
+    if not isinstance(amount, int | np.integer) or amount < 0:
+        raise ValueError(f"{wanted_by}: the largest amount must be a whole number >= 0, got {amount!r}.")
+
+
 def happens(probability: float, rng: np.random.Generator) -> bool:
     """True with the given probability."""
     return bool(rng.random() < probability)
