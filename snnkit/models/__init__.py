@@ -1,1 +1,21 @@
-"""Networks of papers, one file each, registered with timm."""
+"""Networks of papers, one file each, registered with timm.
+
+Importing this package loads timm and registers the models there: afterwards ``timm.create_model`` finds them, too.
+"""
+
+from snnkit.models._checkpoints import checkpoint_info, load_checkpoint, load_model, save_checkpoint
+from snnkit.models._registry import create_model, list_models, variants
+from snnkit.models.delay_snn import DelaySNN, FixedDelays, LearntDelays
+
+__all__ = [
+    "DelaySNN",
+    "FixedDelays",
+    "LearntDelays",
+    "checkpoint_info",
+    "create_model",
+    "list_models",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+    "variants",
+]

@@ -1,0 +1,262 @@
+"""Checkpoints: our own files, which rebuild their model alone, and those of the papers' official code.
+
+Official names are translated by one table a paper, rows of (their prefix, ours). Nothing is copied into a model
+before every tensor has been checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnkit.models import _files, _registry
+from snnkit.models._classifier import Classifier
+from snnkit.models._objects import decode, encode
+from snnkit.models._tables import TABLES
+from snnkit.models._values import check_values
+
+FORMAT = "1"  # of the header below; a reader refuses a higher one
+
+
+class MismatchError(ValueError):
+    """A checkpoint does not fit the model: lists of names ``missing``, ``unexpected``, ``misshaped``."""
+
+    def __init__(self, where: str, model: str, **lists: list[str]) -> None:
+        self.missing, self.unexpected = lists["missing"], lists["unexpected"]
+        self.misshaped = lists["misshaped"]
+        parts = [f"{what}: {', '.join(names)}" for what, names in lists.items() if names]
+        super().__init__(f"{where} does not fit this {model}; nothing was loaded. {'; '.join(parts)}.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What :func:`load_checkpoint` did.
+
+    Attributes:
+        source: ``"snnkit"``, or the official code whose names were translated.
+        left_out: names of the head's tensors, if the number of classes differs: they keep their random values.
+        metadata: what was given to :func:`save_checkpoint`.
+    """
+
+    source: str
+    left_out: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: Any) -> None:
+    """Write weights, model name, arguments and version to a safetensors file: tensors and JSON, no pickle.
+
+    The file is written aside and renamed: a crash leaves the old file or none. Arguments that JSON can't hold (a
+    neuron class of your own) are left out by name, and :func:`load_model` asks for them.
+
+    Args:
+        model: any module; :func:`load_model` needs one of the registered classes. DDP and ``torch.compile`` wrappers
+            are taken off.
+        path: the file, by custom ``*.safetensors``. Folders are made.
+        metadata: more to remember, e.g. ``epoch=3, accuracy=0.91``; anything that JSON can hold.
+
+    Raises:
+        TypeError: metadata that JSON can't hold, or a model that is an evaluation copy (``discretize()``).
+    """
+    from snnkit import __version__
+
+    model = _bare(model)
+    if getattr(model, "evaluation_copy", False):
+        raise TypeError(
+            "This is an evaluation copy: its positions are rounded. Save the model it came from; after loading, "
+            "call discretize() again."
+        )
+    arguments, asked = {}, []
+    for name, value in getattr(model, "arguments", {}).items():
+        try:
+            arguments[name] = encode(value)
+        except TypeError:
+            asked.append(name)
+    header = {
+        "format": FORMAT,
+        "snnkit": __version__,
+        "class": type(model).__name__,
+        "variant": getattr(model, "variant", ""),
+        "arguments": json.dumps(arguments),
+        "asked": json.dumps(asked),
+        "metadata": json.dumps(metadata),
+    }
+    _files.write(model.state_dict(), header, path)
+
+
+def checkpoint_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return a file's class, variant, version, arguments and metadata; an empty dict for files of other tools."""
+    return _info(_files.read(path)[1], str(path))
+
+
+def load_model(path: str | os.PathLike[str], **keywords: Any) -> Classifier:
+    """Build the model of a file of :func:`save_checkpoint` and load its weights; returned in evaluation mode.
+
+    Args:
+        path: the file.
+        keywords: arguments over those of the file, e.g. ``num_classes=5`` (then the head stays random, with a
+            warning), or those that the file could not hold.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an empty, cut, damaged or foreign file, a model class that is not known here, or an argument that
+            the file could not hold and that was not given.
+    """
+    state, header = _files.read(path)
+    info = _info(header, str(path))
+    if not info:
+        raise ValueError(
+            f"{path} holds tensors but no model: build one with snnkit.create_model(name) and call "
+            "snnkit.load_checkpoint(model, path)."
+        )
+    if info["class"] not in _registry.classes:
+        raise ValueError(
+            f"{path} holds a {info['class']}, which is no registered model. Build it yourself and call "
+            "snnkit.load_checkpoint(model, path)."
+        )
+    lacking = [name for name in info["asked"] if name not in keywords]
+    if lacking:
+        raise ValueError(f"{path} was built with an own {', '.join(lacking)}: load_model(path, {lacking[0]}=...).")
+    arguments = {**info["arguments"], **keywords}
+    if info["variant"] in _registry.entries:
+        model = _registry.create_model(info["variant"], **arguments)
+    else:
+        model = _registry.classes[info["class"]](**arguments)
+    _load(model, state, info, str(path), compare=False)
+    return model.eval()
+
+
+def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any]) -> Loaded:
+    """Load weights into a model: from our own files, or from a file or state dict of the paper's official code.
+
+    Known official code: SNN-delays (``torch.save`` files; a DelaySNN answers as published after
+    ``model.discretize()``, since these files hold the continuous positions). ``module.`` and ``state_dict`` wrappers
+    are taken off. Files are read with ``weights_only=True``.
+
+    Args:
+        model: where to load; unchanged if anything is wrong.
+        source: a path, or a state dict.
+
+    Returns:
+        Where the names came from and what was left out. If only the number of classes differs, the head is left out:
+        it keeps its values, a warning says so, and ``left_out`` names its tensors.
+
+    Raises:
+        FileNotFoundError: no such file.
+        MismatchError: tensors are missing, unexpected or of another shape; a ``ValueError`` that lists them.
+        ValueError: an empty, cut, damaged or foreign file; a file of another model class; values that can't be (NaN, a
+            time constant <= 0, positions outside the model's range of delays).
+    """
+    if isinstance(source, Mapping):
+        where = "The state dict"
+        return _load(_bare(model), _files.tensors(source, where), {}, where)
+    state, header = _files.read(source)
+    return _load(_bare(model), state, _info(header, str(source)), str(source))
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], where: str, compare: bool = True) -> Loaded:
+    kind = type(model).__name__
+    source, theirs = "snnkit", dict[str, str]()
+    if info:
+        if info["class"] != kind:
+            raise ValueError(f"{where} holds a {info['class']}, this is a {kind}. Build that with load_model(path).")
+        if compare and isinstance(model, Classifier):
+            _compare(model, info, where)
+    else:
+        for name, table in TABLES.items():
+            if table.fits(model, state):
+                state, theirs = table.translate(model, state, where)
+                source = name
+    state, left_out = _match(model, state, theirs, where, kind)
+    check_values(model, state, where)
+    with torch.no_grad():
+        model.load_state_dict({**model.state_dict(), **state})
+    if left_out:
+        warnings.warn(
+            f"{where} has another number of classes than {kind}({model.num_classes}): the head was left out and stays "
+            f"random ({', '.join(left_out)}).",
+            stacklevel=3,
+        )
+    return Loaded(source, tuple(left_out), info.get("metadata", {}))
+
+
+def _match(
+    model: nn.Module, state: dict[str, Tensor], theirs: dict[str, str], where: str, kind: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors to load, and the head's names if it has to be left out; raise if anything else differs."""
+
+    def both(name: str) -> str:
+        return f"{name} (there: {theirs[name]})" if theirs.get(name, name) != name else name
+
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    misshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if misshaped and not missing and not unexpected and all(_head_only(model, own[n], state[n], n) for n in misshaped):
+        head = [name for name in own if name.startswith("head.")]
+        return {name: value for name, value in state.items() if name not in head}, head
+    if missing or unexpected or misshaped:
+        shapes = [f"{both(n)} {list(state[n].shape)}, here {list(own[n].shape)}" for n in misshaped]
+        lists = {"missing": [both(n) for n in missing], "unexpected": [both(n) for n in unexpected]}
+        raise MismatchError(where, kind, **lists, misshaped=shapes)
+    return state, []
+
+
+def _head_only(model: nn.Module, ours: Tensor, theirs: Tensor, name: str) -> bool:
+    """Whether a tensor belongs to the head and differs in the number of classes alone."""
+    if not name.startswith("head.") or ours.ndim != theirs.ndim:
+        return False
+    axes = [axis for axis in range(ours.ndim) if ours.shape[axis] != theirs.shape[axis]]
+    return len(axes) == 1 and ours.shape[axes[0]] == getattr(model, "num_classes", None)
+
+
+def _compare(model: Classifier, info: dict[str, Any], where: str) -> None:
+    """Arguments that no tensor shows (a time constant, a threshold) would change the network without a word."""
+    for name, value in info["arguments"].items():
+        try:
+            same = encode(model.arguments.get(name)) == encode(value)
+        except TypeError:
+            continue
+        if same or name == "num_classes":
+            continue
+        text = f"{where} was saved with {name}={value!r}, this model has {name}={model.arguments.get(name)!r}."
+        if name in model.must_match:
+            raise ValueError(f"{text} Build it with load_model(path), or with {name}={value!r}.")
+        warnings.warn(text, stacklevel=4)
+
+
+def _info(header: dict[str, str], where: str) -> dict[str, Any]:
+    if "snnkit" not in header:
+        return {}
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{where} was written by snnkit {header['snnkit']} in a format unknown here. Update snnkit.")
+    try:
+        arguments = json.loads(header["arguments"])
+        return {
+            "class": header["class"],
+            "variant": header["variant"],
+            "version": header["snnkit"],
+            "arguments": {name: decode(value) for name, value in arguments.items()},
+            "asked": json.loads(header["asked"]),
+            "metadata": json.loads(header["metadata"]),
+        }
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: its header can't be read ({error}).") from error
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """Take off the wrappers of torch.compile and DDP."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner

@@ -1,0 +1,109 @@
+"""The list of models: one table row a variant, registered with timm.
+
+A model file ends in a call of :func:`variants`; everything that walks over the models (``list_models``, the command
+line, the tests) reads this list.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from snnkit._suggest import nearest
+from snnkit.models._classifier import Classifier
+
+# timm hands these to every entry function, whether the user gave them or not.
+TIMM_KEYWORDS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
+classes: dict[str, type[Classifier]] = {}
+entries: dict[str, Callable[..., Classifier]] = {}
+
+
+def variants(cls: type[Classifier], **rows: dict[str, Any]) -> None:
+    """Register one model a row: ``variants(DelaySNN, delay_snn_shd=dict(hidden=(256, 256)))``.
+
+    Each row becomes a function of that name in the module of ``cls``, known to timm and to :func:`create_model`. It
+    takes the class's keywords over those of the row, drops timm's private ones and refuses any other.
+
+    Raises:
+        ValueError: another module registered the name before. (Loading the same module again is fine.)
+    """
+    from timm.models import is_model, register_model
+
+    module = sys.modules[cls.__module__]
+    for name, row in rows.items():
+        if is_model(name) and getattr(entries.get(name), "__module__", None) != cls.__module__:
+            raise ValueError(f"The model name {name!r} is taken in timm's registry. Choose another one.")
+        entries[name] = _entry(name, cls, row)
+        setattr(module, name, entries[name])
+        register_model(entries[name])
+    classes[cls.__name__] = cls
+
+
+def _entry(name: str, cls: type[Classifier], row: dict[str, Any]) -> Callable[..., Classifier]:
+    known = [key for key in inspect.signature(cls.__init__).parameters if key != "self"]
+
+    def entry(**keywords: Any) -> Classifier:
+        private = {key: keywords.pop(key, None) for key in TIMM_KEYWORDS}
+        if private["pretrained"]:
+            raise RuntimeError(
+                f"{name} has no pretrained weights: {cls.official_weights} "
+                "For a file of your own: snnkit.load_model(path), or snnkit.load_checkpoint(model, path)."
+            )
+        for key in keywords:
+            if key not in known:
+                raise TypeError(f"{name} has no keyword {key!r}.{nearest(key, known)} It takes: {', '.join(known)}.")
+        model = cls(**{**row, **keywords})
+        model.variant = name
+        return model
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__module__ = cls.__module__
+    entry.__doc__ = f"{cls.__name__}({', '.join(f'{key}={value!r}' for key, value in row.items())})"
+    return entry
+
+
+def entry_point(name: str) -> Callable[..., Classifier]:
+    """Return the function that builds a model of this name.
+
+    Raises:
+        ValueError: there is none; the message has the nearest names.
+    """
+    if name not in entries:
+        raise ValueError(f"Unknown model {name!r}.{nearest(name, entries)} All: python -m snnkit list")
+    return entries[name]
+
+
+def create_model(name: str, **keywords: Any) -> Classifier:
+    """Build a model by its name, with random weights.
+
+    Args:
+        name: one of :func:`list_models`.
+        keywords: arguments of the model's class, over those of the variant. Unlike ``timm.create_model``, which drops
+            keywords that are None before the model sees them, None is passed on here.
+
+    Raises:
+        ValueError: unknown name; the message has the nearest ones.
+        TypeError: unknown keyword; the message has the nearest one.
+
+    >>> model = create_model("delay_snn_shd", num_classes=10, delays=None)
+    >>> sum(p.numel() for p in model.parameters())
+    104960
+    """
+    return entry_point(name)(**keywords)
+
+
+def list_models(filter: str = "") -> list[str]:
+    """Names of the models, sorted.
+
+    Args:
+        filter: a part of the name, or a pattern with ``*`` and ``?``, e.g. ``"delay_*"``. Default: all.
+
+    >>> list_models("snn_shd")
+    ['delay_snn_shd']
+    """
+    pattern = filter if any(c in filter for c in "*?[") else f"*{filter}*"
+    return sorted(name for name in entries if fnmatch.fnmatchcase(name, pattern))

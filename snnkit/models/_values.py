@@ -1,0 +1,55 @@
+"""Numbers that no model can have: refused while loading, with the name of the tensor."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from snnkit.nn.delay import DelayLinear
+from snnkit.nn.neuron import Neuron
+
+
+def check_values(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Check the tensors that are about to be loaded.
+
+    Raises:
+        ValueError: NaN or infinity, another kind of number (complex, whole), a negative variance, a position outside
+            the layer's range of delays, or a parameter that the neuron's equation refuses (tau <= 0).
+    """
+    own = model.state_dict()
+    for name, value in state.items():
+        path, _, leaf = name.rpartition(".")
+        module = model.get_submodule(path)
+        if value.is_floating_point() != own[name].is_floating_point() or value.is_complex():
+            raise ValueError(f"{where}: {name} is {value.dtype}, expected {own[name].dtype}.")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{where}: {name} holds NaN or infinity: the run that wrote it was broken.")
+        if leaf == "running_var" and (value < 0).any():
+            raise ValueError(f"{where}: {name} holds a negative variance, {value.min().item()}.")
+        if leaf == "P" and isinstance(module, DelayLinear):
+            _check_positions(module, value, f"{where}: {name}")
+    for path, module in model.named_modules():
+        if isinstance(module, Neuron):
+            _check_neuron(module, path, state, where)
+
+
+def _check_neuron(layer: Neuron, path: str, state: dict[str, Tensor], where: str) -> None:
+    """Rehearse on a copy: a neuron refuses values that its equation can't have, but torch has copied others by then."""
+    prefix = f"{path}." if path else ""
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if own:
+        try:
+            copy.deepcopy(layer).load_state_dict(own, strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"{where}: {prefix}{str(error).splitlines()[-1].strip()}") from error
+
+
+def _check_positions(layer: DelayLinear, position: Tensor, name: str) -> None:
+    half = layer.max_delay // 2  # for an even size the official code allows +half, too
+    if (position.abs() > half).any():
+        raise ValueError(
+            f"{name} reaches {position.abs().max().item():g}, but max_delay={layer.max_delay} allows +-{half}. "
+            f"Build the model with the max_delay of the run that wrote it."
+        )
