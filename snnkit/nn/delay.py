@@ -1,0 +1,240 @@
+"""Layers whose synapses have delays: a weight and a position on the time axis each, both learnt.
+
+Parameters carry DCLS's names and layout, so that its checkpoints fit: ``weight [out, in / groups, M]``, ``P`` and
+``SIG`` ``[1, out, in / groups, M]``, ``bias [out]``. Sources: Khalfaoui-Hassani et al. 2023 (DCLS), Hammouamri et al.
+2024 (ICLR, arXiv 2306.17670: delays in spiking networks).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnkit.nn.time import Stateful
+from snnkit.ops.delay import Gauss, Profile, Triangle, delay_kernel
+from snnkit.ops.delayed_sum import delayed_sum
+
+
+class _Delayed(Stateful):
+    """Parameters of a layer of delayed synapses, and its sum over them in time-first layout."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        max_delay: int,
+        groups: int = 1,
+        kernel_count: int = 1,
+        bias: bool = False,
+        profile: Profile = Gauss(),  # noqa: B008  (frozen)
+        learn_width: bool = False,
+        learn_delay: bool = True,
+        width: float | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _require(in_features, out_features, max_delay, groups, kernel_count)
+        if width is None and profile.needs_width:
+            width = 0.23
+        _require_width(profile, width, learn_width)
+        self.in_features, self.out_features, self.max_delay = in_features, out_features, max_delay
+        self.groups, self.kernel_count, self.profile = groups, kernel_count, profile
+        shape = (out_features, in_features // groups, kernel_count)
+        place = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(shape, **place))
+        self.P = nn.Parameter(torch.empty(1, *shape, **place), requires_grad=learn_delay)
+        self.SIG: nn.Parameter | None
+        if width is None:
+            self.register_parameter("SIG", None)
+        else:
+            self.SIG = nn.Parameter(torch.full((1, *shape), float(width), **place), requires_grad=learn_width)
+        self.bias: nn.Parameter | None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_features, **place))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights and positions as the SNN-delays network does.
+
+        Weights: kaiming uniform for relu, U(+-sqrt(6 / (in M))); bias U(+-1 / sqrt(in M)). Positions: uniform over one
+        step more than there are, then clamped, so that 1/K of the synapses start at the longest delay. Fixed positions
+        (``learn_delay=False``) are rounded to whole steps.
+        """
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        half = self.max_delay // 2
+        nn.init.uniform_(self.P, -self.max_delay // 2, half)  # -K // 2 is the floor of -K / 2
+        self.clamp_()
+        if not self.P.requires_grad:
+            with torch.no_grad():
+                self.P.round_()
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    @property
+    def delay(self) -> Tensor:
+        """Delays in steps, ``[out, in / groups, M]``: K - 1 - K // 2 - P. Assign a number or a tensor to set them."""
+        return self.max_delay - 1 - self.max_delay // 2 - self.P[0]
+
+    @delay.setter
+    def delay(self, steps: Tensor | float) -> None:
+        last = self.max_delay - 1
+        value = torch.as_tensor(steps, dtype=self.P.dtype, device=self.P.device)
+        if not bool(((value >= 0) & (value <= last)).all()):
+            raise ValueError(
+                f"delay must be from 0 to {last} steps (max_delay={self.max_delay} taps), got "
+                f"{value.min().item():g} to {value.max().item():g}."
+            )
+        with torch.no_grad():
+            self.P[0] = last - self.max_delay // 2 - value
+
+    @property
+    def discrete(self) -> bool:
+        """Whether each weight sits on one whole tap, as after ``discretize``."""
+        return self.SIG is None and isinstance(self.profile, Triangle) and not self.P.requires_grad
+
+    def kernel(self) -> Tensor:
+        """Dense kernel ``[out, in / groups, K]``; tap k is a delay of K - 1 - k steps."""
+        shape = self.weight.shape
+        width = None if self.SIG is None else self.SIG.view(shape)
+        return delay_kernel(self.weight, self.P.view(shape), width, size=self.max_delay, profile=self.profile)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Clamp positions in place to [-(K // 2), K - 1 - K // 2], where every synapse has a tap. Once a step."""
+        half = self.max_delay // 2
+        self.P.clamp_(-half, self.max_delay - 1 - half)
+
+    @torch.no_grad()
+    def discretize(self) -> _Delayed:
+        """A copy of the layer as the papers evaluate it: whole delays (rounded half to even), one tap an element.
+
+        The tap's height is w / (1 + 1e-7), the unit triangle's. The copy has no width, its positions are frozen, and it
+        is in eval mode.
+        """
+        layer = copy.deepcopy(self)
+        layer.profile = Triangle()
+        layer.register_parameter("SIG", None)
+        layer.P.round_()
+        layer.clamp_()
+        layer.P.requires_grad_(False)
+        return layer.eval()
+
+    def _sum(self, x: Tensor, tail: int) -> Tensor:
+        """``[T, B, in]`` -> ``[T + tail, B, out]``."""
+        if self.in_carry and tail:
+            raise ValueError(
+                f"{type(self).__name__}: tail must be 0 inside snnkit.carry, got {tail}. Feed steps of zeros instead."
+            )
+        state = self.carried(x.shape[1])
+        past = None if state is None else state["past"].transpose(0, 1)
+        y = delayed_sum(x, self.kernel(), tail=tail, past=past)
+        if self.in_carry:
+            self.keep({"past": _last(x, past, self.max_delay - 1).transpose(0, 1)}, {"past": 0.0})
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def extra_repr(self) -> str:
+        """What differs from the defaults."""
+        parts = [f"{self.in_features}, {self.out_features}, max_delay={self.max_delay}, profile={self.profile}"]
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if self.kernel_count != 1:
+            parts.append(f"kernel_count={self.kernel_count}")
+        if self.bias is not None:
+            parts.append("bias=True")
+        if not self.P.requires_grad:
+            parts.append("learn_delay=False")
+        if self.SIG is not None and self.SIG.requires_grad:
+            parts.append("learn_width=True")
+        return ", ".join(parts)
+
+
+class DelayLinear(_Delayed):
+    """Linear layer with a delay per synapse: ``y[t, b, o] = bias[o] + sum_{i, m} w[o, i, m] x[t - d[o, i, m], b, i]``.
+
+    Args:
+        in_features: C, channels of the input ``[T, B, C]``.
+        out_features: channels of the output.
+        max_delay: K, number of taps: delays from 0 to K - 1 steps. Any size; the papers take odd ones.
+        groups: blocks of channels that do not see each other, as in a convolution.
+        kernel_count: M, weights with a delay of their own per synapse.
+        bias: add a learnable bias.
+        profile: how a weight is spread over the taps around its delay: ``Gauss()``, ``Triangle()``, ``Bilinear()``.
+        learn_width: learn the width of the profile (``SIG``); else it is fixed, or set by a ``SigmaSchedule``.
+        learn_delay: learn the delays. False: random whole delays, fixed.
+        width: start of SIG in steps. Default 0.23 for the gauss (sigma 0.5), none for the others (unit triangle).
+
+    Raises:
+        ValueError: a size below 1, groups that do not divide the features, a width of no use; in the call, an input
+            that is not ``[T, B, in_features]``, or a tail inside ``carry``.
+
+    Call it as ``layer(x, tail=0)``; the output has ``T + tail`` steps, of which the last ones hear only delayed input.
+    Inside ``snnkit.carry`` the last K - 1 steps of the input are the state. An optimiser may push positions out of the
+    taps: call ``clamp_()`` after each step.
+
+    >>> layer = DelayLinear(1, 1, max_delay=5, profile=Triangle())
+    >>> _ = nn.init.ones_(layer.weight)
+    >>> layer.delay = 3
+    >>> x = torch.zeros(6, 1, 1)
+    >>> x[1] = 1.0
+    >>> [round(v, 3) for v in layer(x).flatten().tolist()]
+    [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    """
+
+    def forward(self, x: Tensor, tail: int = 0) -> Tensor:
+        """Map ``[T, B, in]`` to ``[T + tail, B, out]``."""
+        if x.ndim != 3 or x.shape[2] != self.in_features:
+            remedy = " For a single step: x[None]." if x.ndim == 2 else ""
+            raise ValueError(f"DelayLinear expects [T, B, {self.in_features}], got {tuple(x.shape)}.{remedy}")
+        return self._sum(x, tail)
+
+
+class DelayConv1d(_Delayed):
+    """``DelayLinear`` in DCLS's layout, ``[B, C, T]`` to ``[B, out, T + tail]``: same arguments and parameters."""
+
+    def forward(self, x: Tensor, tail: int = 0) -> Tensor:
+        """Map ``[B, in, T]`` to ``[B, out, T + tail]``."""
+        if x.ndim != 3 or x.shape[1] != self.in_features:
+            raise ValueError(
+                f"DelayConv1d expects [B, {self.in_features}, T], got {tuple(x.shape)}. For [T, B, C]: DelayLinear."
+            )
+        return self._sum(x.permute(2, 0, 1), tail).permute(1, 2, 0)
+
+
+def _last(x: Tensor, past: Tensor | None, steps: int) -> Tensor:
+    """The last steps of past and x together, zeros before them: ``[steps, B, C]``."""
+    if past is None:
+        past = x.new_zeros(steps, *x.shape[1:])
+    kept = x[len(x) - min(len(x), steps) :]
+    return torch.cat([past[len(kept) :].to(x.dtype), kept])
+
+
+def _require(in_features: int, out_features: int, max_delay: int, groups: int, kernel_count: int) -> None:
+    sizes = {"in_features": in_features, "out_features": out_features, "groups": groups, "kernel_count": kernel_count}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    if max_delay < 1:
+        raise ValueError(f"max_delay counts the taps, at least 1 (delay 0 only), got {max_delay}.")
+    if in_features % groups or out_features % groups:
+        raise ValueError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}.")
+
+
+def _require_width(profile: Profile, width: float | None, learn: bool) -> None:
+    name = type(profile).__name__
+    if width is not None and profile.needs_width is False:
+        raise ValueError(f"{name} has no width, got width={width}. Leave it out, or take Triangle() or Gauss().")
+    if width is not None and not math.isfinite(width):
+        raise ValueError(f"width must be finite, got {width}.")
+    if learn and not width:
+        raise ValueError(
+            f"learn_width=True needs a width to start from that is not 0, got {width} for {name}: the gradient of "
+            "abs(width) is 0 there. For Triangle(): width=1.0."
+        )

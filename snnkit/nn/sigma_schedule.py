@@ -1,0 +1,67 @@
+"""The shrinking width of delay kernels: wide at first, so that distant taps give a gradient, one or two in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from snnkit.nn.delay import _Delayed
+
+
+class SigmaSchedule:
+    """Multiply SIG of all delay layers by (target / start)^(1 / final_epoch) after each epoch, in place, in float32.
+
+    Args:
+        model: every delay layer in it that has a width takes part.
+        final_epoch: number of epochs until the target is reached; the paper takes a quarter of all. 0: SIG is the
+            target from the start.
+        start: SIG in the first epoch; default K // 2 of each layer. Written into the layers here.
+        target: SIG in the end, 0.23 for the gauss (sigma = SIG + 0.27 = 0.5), 1 for the triangle.
+
+    Raises:
+        ValueError: the model has no delay layer with a width, or a number is out of range.
+
+    As in the authors' code a layer whose SIG is not above 0.23 stays as it is. On resume load the model's state, then
+    this one's (``state_dict``). Source: Hammouamri et al. 2024 (arXiv 2306.17670) and its code.
+
+    >>> from snnkit.nn.delay import DelayLinear
+    >>> layer = DelayLinear(2, 2, max_delay=25)
+    >>> schedule = SigmaSchedule(layer, final_epoch=37)
+    >>> schedule.step()
+    >>> round(layer.SIG[0, 0, 0, 0].item(), 4)
+    10.7836
+    """
+
+    def __init__(self, model: nn.Module, final_epoch: int, start: float | None = None, target: float = 0.23) -> None:
+        if final_epoch < 0 or target <= 0 or (start is not None and start <= 0):
+            raise ValueError(
+                f"SigmaSchedule expects final_epoch >= 0, start > 0, target > 0, got {final_epoch}, {start}, {target}."
+            )
+        self.epoch, self.final_epoch = 0, final_epoch
+        self._layers: list[tuple[nn.Parameter, float]] = []
+        for layer in model.modules():
+            if isinstance(layer, _Delayed) and layer.SIG is not None:
+                first = (start or max(layer.max_delay // 2, target)) if final_epoch else target
+                self._layers.append((layer.SIG, (target / first) ** (1 / max(final_epoch, 1))))
+                nn.init.constant_(layer.SIG, first)
+        if not self._layers:
+            raise ValueError("SigmaSchedule: the model has no delay layer with a width (profile Gauss, or width=...).")
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """End an epoch."""
+        if self.epoch < self.final_epoch:
+            for width, factor in self._layers:
+                if width.max().item() > 0.23:
+                    width.mul_(factor)
+        self.epoch += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Number of epochs that have ended; the widths are in the model's state."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        self.epoch = int(state["epoch"])

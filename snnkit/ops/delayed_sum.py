@@ -1,0 +1,177 @@
+"""Delayed synaptic input: ``y[t] = sum_D h_D x[t - D]`` over a sequence ``[T, B, C]``, a causal convolution in time.
+
+Time comes first, so the inputs of all steps are the rows of one matrix, and a delay of D steps is the same matrix D * B
+rows further down: K matrix products that add into y, without columns, padding or a copy, and without the part of the
+past that is zero anyway. For small layers one ``conv1d`` has less overhead.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from snnkit.ops.registered import Registered, gradients_with_graph, transformed, wants_graph
+
+
+def delayed_sum(x: Tensor, kernel: Tensor, *, tail: int = 0, past: Tensor | None = None) -> Tensor:
+    """Sum of delayed inputs: ``y[t, b, o] = sum_{D, i} kernel[o, i, K - 1 - D] x[t - D, b, i]``.
+
+    Args:
+        x: input, ``[T, B, C]``. T may be 0.
+        kernel: ``[out, C / groups, K]`` as of ``delay_kernel``; the number of groups follows from the shapes.
+        tail: further steps of output, in which only delayed input arrives (K - 1 of them empty the line).
+        past: what came before x, ``[S, B, C]`` with any S; default zeros.
+
+    Returns:
+        ``[T + tail, B, out]``, in the wider dtype of the two (under autocast: in its dtype).
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    >>> x, kernel = torch.zeros(4, 1, 1), torch.zeros(1, 1, 3)
+    >>> x[0], kernel[..., 0] = 1.0, 5.0  # an impulse at t = 0; the first of K = 3 taps is the delay of two steps
+    >>> delayed_sum(x, kernel).flatten().tolist()
+    [0.0, 0.0, 5.0, 0.0]
+    """
+    _require(x, kernel, tail, past)
+    dtype = torch.promote_types(x.dtype, kernel.dtype)
+    if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)
+    x, kernel = x.to(dtype), kernel.to(dtype)
+    start = 0
+    if past is not None and len(past):
+        start = min(len(past), kernel.shape[-1] - 1)
+        x = torch.cat([past[len(past) - start :].to(dtype), x])
+    length = len(x) - start + tail
+    if _by_products(x, kernel):
+        if torch.is_grad_enabled():
+            return _DelayedSum.apply(x, kernel, start, length)
+        return _forward(x, kernel, start, length)
+    return reference(x, kernel, start, length)
+
+
+def reference(x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
+    """Steps start to start + length of the sum, by torch's convolution: any device, dtype, groups and derivative."""
+    steps, K = len(x), kernel.shape[-1]
+    if length == 0 or x.shape[1] == 0:  # torch's convolution refuses these
+        return x.new_zeros(length, x.shape[1], len(kernel)) + 0 * (x.sum() + kernel.sum())
+    padded = F.pad(x.permute(1, 2, 0), (K - 1 - start, length + start - steps))
+    y = F.conv1d(padded, kernel, groups=x.shape[2] // kernel.shape[1])
+    return y.permute(2, 0, 1).contiguous()
+
+
+def _by_products(x: Tensor, kernel: Tensor) -> bool:
+    """Whether K products are the faster way, and the right one: a sum of K roundings to half would be no good."""
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or kernel.shape[1] != x.shape[2]:
+        return False
+    return kernel.shape[0] * kernel.shape[1] >= LEAST_MATRIX and not transformed()
+
+
+LEAST_MATRIX = 256  # out * in from which K products are faster than conv1d (measured for B from 1 to 256, T to 100)
+
+
+def _rows(steps: int, batch: int, start: int, length: int, D: int) -> tuple[slice, slice]:
+    """Rows of input and output, ``[T * B, ...]``, that a delay of D connects."""
+    first, last = max(0, D - start), max(0, D - start, min(length, steps + D - start))
+    shift = start - D
+    return slice((first + shift) * batch, (last + shift) * batch), slice(first * batch, last * batch)
+
+
+def _taps(kernel: Tensor) -> Tensor:
+    """``[K, out, in]``, each tap a matrix without gaps; no copy if ``delay_kernel`` made it."""
+    return kernel.movedim(-1, 0).contiguous()
+
+
+def _run_forward(x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
+    steps, batch, _ = x.shape
+    taps, K = _taps(kernel), kernel.shape[-1]
+    y = x.new_zeros(length, batch, len(kernel))
+    rows_x, rows_y = x.flatten(0, 1), y.flatten(0, 1)
+    for D in range(K):
+        i, o = _rows(steps, batch, start, length, D)
+        if o.stop > o.start:
+            rows_y[o].addmm_(rows_x[i], taps[K - 1 - D].T)
+    return y
+
+
+def _run_backward(
+    g: Tensor, x: Tensor, kernel: Tensor, start: int, to_x: bool, to_kernel: bool
+) -> tuple[Tensor, Tensor]:
+    (steps, batch, _), length = x.shape, len(g)
+    taps, K = _taps(kernel), kernel.shape[-1]
+    g_x, g_kernel = _gradients(x, kernel, to_x, to_kernel)
+    g_taps = g_kernel.movedim(-1, 0)
+    rows_g, rows_x, rows_g_x = g.flatten(0, 1), x.flatten(0, 1), g_x.flatten(0, 1)
+    g_x.zero_()
+    for D in range(K):
+        i, o = _rows(steps, batch, start, length, D)
+        if o.stop == o.start:
+            if to_kernel:
+                g_taps[K - 1 - D].zero_()
+            continue
+        if to_x:
+            rows_g_x[i].addmm_(rows_g[o], taps[K - 1 - D])
+        if to_kernel:
+            torch.mm(rows_g[o].T, rows_x[i], out=g_taps[K - 1 - D])
+    return g_x, g_kernel
+
+
+def _gradients(x: Tensor, kernel: Tensor, to_x: bool, to_kernel: bool) -> tuple[Tensor, Tensor]:
+    """Memory for the two gradients, empty for one that nobody asked for."""
+    out, per_group, K = kernel.shape if to_kernel else (0, 0, 0)
+    return x.new_empty(x.shape if to_x else (0, 0, 0)), x.new_empty(K, out, per_group).movedim(0, -1)
+
+
+_forward = Registered(
+    "delayed_sum(Tensor x, Tensor kernel, SymInt start, SymInt length) -> Tensor",
+    _run_forward,
+    lambda x, kernel, start, length: x.new_empty(length, x.shape[1], kernel.shape[0]),
+)
+_backward = Registered(
+    "delayed_sum_backward(Tensor g, Tensor x, Tensor kernel, SymInt start, bool to_x, bool to_kernel)"
+    " -> (Tensor, Tensor)",
+    _run_backward,
+    lambda g, x, kernel, start, to_x, to_kernel: _gradients(x, kernel, to_x, to_kernel),
+)
+
+
+class _DelayedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        ctx.start = start
+        return _forward(x, kernel, start, length)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, kernel = ctx.saved_tensors
+        if wants_graph():
+            plain = functools.partial(reference, start=ctx.start, length=len(g))
+            found = gradients_with_graph(plain, (x, kernel), g)
+            return *found, None, None
+        to_x, to_kernel = ctx.needs_input_grad[:2]
+        g_x, g_kernel = _backward(g, x, kernel, ctx.start, to_x, to_kernel)
+        return g_x if to_x else None, g_kernel if to_kernel else None, None, None
+
+
+def _require(x: Tensor, kernel: Tensor, tail: int, past: Tensor | None) -> None:
+    """Refuse what has no meaning."""
+    if x.ndim != 3 or kernel.ndim != 3:
+        raise ValueError(
+            f"delayed_sum expects x [T, B, C] and kernel [out, C / groups, K], got {tuple(x.shape)} and "
+            f"{tuple(kernel.shape)}. For a single step: x[None]."
+        )
+    out, per_group, _ = kernel.shape
+    if per_group == 0 or x.shape[2] % per_group or out % (x.shape[2] // per_group):
+        raise ValueError(
+            f"delayed_sum: kernel {tuple(kernel.shape)} does not fit x with {x.shape[2]} channels: "
+            "[out, C / groups, K] with groups dividing both."
+        )
+    if past is not None and past.shape[1:] != x.shape[1:]:
+        raise ValueError(f"delayed_sum: past {tuple(past.shape)} does not continue into x {tuple(x.shape)}.")
+    if tail < 0:
+        raise ValueError(f"delayed_sum: tail counts further steps, at least 0, got {tail}.")

@@ -1,0 +1,171 @@
+"""Delayed sums over time: products = torch's convolution, for every way to start and end a sequence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from snnkit.ops import delayed_sum as module
+from snnkit.ops.delayed_sum import delayed_sum
+
+
+@pytest.fixture(autouse=True)
+def products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small cases would go to conv1d."""
+    monkeypatch.setattr(module, "LEAST_MATRIX", 0)
+
+
+def case(T: int, K: int = 7, dtype: torch.dtype = torch.float64, B: int = 2, C: int = 3) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(T)
+    x = torch.randn(T, B, C, generator=random, dtype=dtype)
+    return x.requires_grad_(), torch.randn(5, C, K, generator=random, dtype=dtype).requires_grad_()
+
+
+def by_hand(x: Tensor, kernel: Tensor, tail: int, past: Tensor | None) -> Tensor:
+    """The formula, one step and delay at a time."""
+    whole = x if past is None else torch.cat([past, x])
+    first, K = len(whole) - len(x), kernel.shape[-1]
+    rows = []
+    for t in range(first, len(whole) + tail):
+        terms = [whole[t - D] @ kernel[..., K - 1 - D].T for D in range(K) if 0 <= t - D < len(whole)]
+        rows.append(sum(terms, x.new_zeros(x.shape[1], len(kernel))))
+    y = torch.stack(rows) if rows else x.new_zeros(0, x.shape[1], len(kernel))
+    return y + 0 * kernel.sum()  # keeps the graph where no term exists
+
+
+@pytest.mark.parametrize("way", ["products", "conv1d"])
+@pytest.mark.parametrize("before", [None, 2, 6, 30])
+@pytest.mark.parametrize("tail", [0, 3, 20])
+@pytest.mark.parametrize("T", [0, 1, 3, 63])
+def test_equals_the_formula(T: int, tail: int, before: int | None, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "conv1d":
+        monkeypatch.setattr(module, "LEAST_MATRIX", 10**9)
+    x, kernel = case(T)
+    past = None if before is None else torch.randn(before, 2, 3, dtype=torch.float64, requires_grad=True)
+    leaves = [x, kernel] if past is None else [x, kernel, past]
+    y, expected = delayed_sum(x, kernel, tail=tail, past=past), by_hand(x, kernel, tail, past)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    g = torch.randn(y.shape, dtype=torch.float64)
+    if T + tail:
+        gradients = torch.autograd.grad(y, leaves, g, allow_unused=True)
+        for a, b in zip(gradients, torch.autograd.grad(expected, leaves, g, allow_unused=True), strict=True):
+            a, b = (torch.zeros(1, dtype=torch.float64) if q is None else q for q in (a, b))
+            torch.testing.assert_close(a, b.expand_as(a), rtol=1e-12, atol=1e-11)
+
+
+def test_groups_and_a_transposed_input() -> None:
+    x = torch.randn(6, 4, 11, dtype=torch.float64)  # [B, C, T]
+    kernel = torch.randn(6, 2, 3, dtype=torch.float64)
+    y = delayed_sum(x.permute(2, 0, 1), kernel)
+    expected = torch.nn.functional.conv1d(torch.nn.functional.pad(x, (2, 0)), kernel, groups=2)
+    torch.testing.assert_close(y.permute(1, 2, 0), expected)
+    full = torch.randn(6, 4, 3, dtype=torch.float64)
+    torch.testing.assert_close(
+        delayed_sum(x.permute(2, 0, 1), full), delayed_sum(x.permute(2, 0, 1).contiguous(), full)
+    )
+
+
+@given(at=st.integers(0, 9), tap=st.integers(0, 4))
+@settings(max_examples=30, deadline=None)
+def test_an_impulse_comes_out_at_its_delay_and_nowhere_else(at: int, tap: int) -> None:
+    x, kernel = torch.zeros(10, 2, 3), torch.zeros(4, 3, 5)
+    x[at, 1, 2], kernel[3, 2, tap] = 1.0, 7.0
+    y = delayed_sum(x, kernel, tail=4)
+    assert y.nonzero().tolist() == [[at + 4 - tap, 1, 3]] and y.max() == 7
+
+
+def test_nothing_is_heard_before_it_happened() -> None:
+    x, kernel = case(20)
+    changed = x.detach().clone()
+    changed[12:] += 1
+    assert torch.equal(delayed_sum(x, kernel)[:12], delayed_sum(changed, kernel)[:12])
+
+
+@given(cuts=st.lists(st.integers(0, 12), max_size=3), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_chunks_equal_the_whole_bit_for_bit(cuts: list[int], seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 2, (12, 2, 3), generator=random).float()
+    kernel = torch.randint(-64, 64, (5, 3, 7), generator=random) / 64.0  # any order of these sums is exact
+    edges = [0, *sorted(cuts), 12]
+    parts = [delayed_sum(x[a:b], kernel, past=x[:a]) for a, b in zip(edges, edges[1:], strict=False)]
+    assert torch.equal(torch.cat(parts), delayed_sum(x, kernel))
+
+
+def test_ops_pass_opcheck() -> None:
+    for dtype in (torch.float32, torch.float64):
+        for T in (1, 9):
+            x, kernel = (q.detach() for q in case(T, dtype=dtype))
+            for inputs in (x, x.transpose(0, 1).contiguous().transpose(0, 1)):
+                torch.library.opcheck(module._forward.op, (inputs, kernel, 0, T + 2))
+                for wanted in ((True, True), (True, False), (False, True)):
+                    g = torch.randn(T + 2, 2, 5, dtype=dtype)
+                    torch.library.opcheck(module._backward.op, (g, inputs, kernel, 0, *wanted))
+
+
+def test_compiles_in_one_graph_for_several_lengths() -> None:
+    torch.compiler.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    run = torch.compile(
+        lambda x, kernel: delayed_sum(x, kernel, tail=2).square().sum(), fullgraph=True, backend=counter
+    )
+    for T in (5, 8, 11):
+        x, kernel = case(T)
+        expected = torch.autograd.grad(delayed_sum(x, kernel, tail=2).square().sum(), [x, kernel])
+        for a, b in zip(torch.autograd.grad(run(x, kernel), [x, kernel]), expected, strict=True):
+            torch.testing.assert_close(a, b)
+    assert counter.frame_count <= 2
+
+
+def test_gradients_per_sample_equal_a_loop() -> None:
+    x, kernel = (q.detach() for q in case(6, B=4))
+
+    def loss(kernel: Tensor, x: Tensor) -> Tensor:
+        return delayed_sum(x[:, None], kernel).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 1))(kernel, x)
+    for b in range(4):
+        torch.testing.assert_close(each[b], torch.func.grad(loss)(kernel, x[:, b]))
+
+
+def test_first_and_second_derivatives_agree_with_finite_differences() -> None:
+    x, kernel = case(4, K=3)
+    assert torch.autograd.gradcheck(lambda *a: delayed_sum(*a, tail=1), (x, kernel))
+    assert torch.autograd.gradgradcheck(lambda *a: delayed_sum(*a, tail=1).sum(), (x, kernel))
+
+
+def test_half_and_autocast_answer_in_their_dtype() -> None:
+    x, kernel = (q.detach() for q in case(6, dtype=torch.float32))
+    full = delayed_sum(x, kernel)
+    assert delayed_sum(x.bfloat16(), kernel.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        y = delayed_sum(x, kernel)
+    assert y.dtype == torch.bfloat16
+    assert (y.float() - full).norm() < 0.01 * full.norm()  # products of 8-bit mantissas, summed once in float32
+    assert delayed_sum((x > 0), kernel).dtype == torch.float32
+
+
+def test_changing_the_input_in_place_is_noticed() -> None:
+    x, kernel = case(6)
+    x = x.detach().clone()
+    y = delayed_sum(x, kernel)
+    x.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_bad_input_is_named() -> None:
+    x, kernel = torch.zeros(4, 2, 6), torch.zeros(5, 6, 3)
+    with pytest.raises(ValueError, match="For a single step"):
+        delayed_sum(x[0], kernel)
+    with pytest.raises(ValueError, match="does not fit x with 6 channels"):
+        delayed_sum(x, kernel[:, :4])
+    with pytest.raises(ValueError, match="does not fit"):
+        delayed_sum(x, torch.zeros(5, 3, 3))
+    with pytest.raises(ValueError, match="does not continue"):
+        delayed_sum(x, kernel, past=torch.zeros(2, 3, 6))
+    with pytest.raises(ValueError, match="got -1"):
+        delayed_sum(x, kernel, tail=-1)
