@@ -1,0 +1,64 @@
+"""Batches for one process or several, and the augmentation that a script's settings ask for."""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from snnkit import data
+from snnkit.data import Dataset, EpochSampler, collate
+
+
+class Share:
+    """One process's part of each batch: the effective batch does not depend on the number of processes."""
+
+    def __init__(self, sampler: EpochSampler, rank: int, world: int) -> None:
+        self.sampler, self.rank, self.world = sampler, rank, world
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.sampler:
+            # Equal parts, else the mean over processes is not that over samples; up to world - 1 samples are left out.
+            whole = batch[: len(batch) // self.world * self.world]
+            yield whole[self.rank :: self.world]
+
+
+def batch_loader(dataset: Dataset, sampler: EpochSampler, workers: int, accelerator: Accelerator) -> DataLoader[Any]:
+    """A loader of this process's batches; call ``sampler.set_epoch(epoch, start)`` before each epoch."""
+    return DataLoader(
+        dataset,
+        batch_sampler=Share(sampler, accelerator.process_index, accelerator.num_processes),
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=_leave_signals,
+        persistent_workers=workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
+        # Its own generator: without one the loader draws from the global one at the start of each epoch, and a resumed
+        # run, which starts once more, would see other dropout masks.
+        generator=torch.Generator(),
+    )
+
+
+def _leave_signals(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process writes a checkpoint and ends the workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def augmentation(settings: Any) -> data.Compose | None:
+    """The random transforms of training samples (frames ``[T, inputs]``) whose amount is not 0, in this order."""
+    s = settings
+    transforms = [
+        data.TimeShift(s.time_shift) if s.time_shift else None,
+        data.TimeStretch(1 - s.time_stretch, 1 + s.time_stretch) if s.time_stretch else None,
+        data.ChannelShift(s.channel_shift) if s.channel_shift else None,
+        data.ChannelJitter(s.channel_jitter) if s.channel_jitter else None,
+        data.TimeMask(s.time_mask) if s.time_mask else None,
+        data.NeuronMask(s.neuron_mask) if s.neuron_mask else None,
+    ]
+    chosen = [transform for transform in transforms if transform is not None]
+    return data.Compose(chosen) if chosen else None

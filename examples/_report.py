@@ -1,0 +1,186 @@
+"""What a run tells at its end: the test accuracies, ``result.json``, and a picture of curves, spikes and delays."""
+
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from _checkpoint import write_file
+from torch import Tensor, nn
+
+from snnkit.nn import saturated, silent
+
+
+class Score(NamedTuple):
+    """Answers on a data set: right or wrong for each sample, mean cross entropy, each neuron's rate by layer."""
+
+    right: np.ndarray
+    loss: float
+    firing: dict[str, Tensor]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return float(self.right.mean())
+
+
+def say_firing(run: Any, firing: Mapping[str, Tensor]) -> None:
+    """Print the rate of each layer, and name those with neurons that never fire or always do."""
+    run.say(
+        "spikes a step and neuron: " + ", ".join(f"{name} {float(rate.mean()):.3f}" for name, rate in firing.items())
+    )
+    for name, share in silent(firing).items():
+        remedy = " Nothing behind it can learn: lower v_threshold, or look at its input." if share == 1 else ""
+        run.say(f"silent: {100 * share:.0f} % of the neurons of {name} never fired.{remedy}")
+    for name, share in saturated(firing).items():
+        run.say(f"saturated: {100 * share:.0f} % of the neurons of {name} fired at every step.")
+
+
+def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: Mapping[str, Score]) -> None:
+    """Write ``result.json`` and ``report.png`` and print the accuracies; the last line is the test accuracy.
+
+    Args:
+        run: the run.
+        settings: its settings.
+        model: the chosen network.
+        data: with parts ``train, valid, test``.
+        scores: of the whole test set under ``test``, and of variants of the network under other names.
+    """
+    if not run.main:
+        return
+    best, test = run.best, scores["test"]
+    history = run.log.history()
+    accuracies = {name: score.accuracy for name, score in scores.items()}
+    if data.test.speakers is not None:
+        known = np.isin(data.test.speakers, np.concatenate([data.train.speakers, data.valid.speakers]))
+        parts = {"test_known_speakers": known, "test_unheard_speakers": ~known}
+        accuracies |= {name: float(test.right[part].mean()) for name, part in parts.items() if part.any()}
+    result = {
+        "accuracies": {"validation": best["accuracy"]} | accuracies,
+        "epoch": best["epoch"],
+        "epochs": settings.epochs,
+        "seed": settings.seed,
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "firing_rates": {name: float(rate.mean()) for name, rate in test.firing.items()},
+        "seconds_per_epoch": statistics.median(history["seconds"]),
+        "samples": {"train": len(data.train), "validation": len(data.valid), "test": len(data.test)},
+        "device": torch.cuda.get_device_name()
+        if run.accelerator.device.type == "cuda"
+        else f"{run.accelerator.device.type}, {torch.get_num_threads()} threads",
+        "processes": run.accelerator.num_processes,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "numpy", "timm", "accelerate")},
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    run.write_result(result)
+    one = data.test[0][0]
+    title = f"{run.folder.name}: test accuracy {100 * test.accuracy:.1f} %"
+    spikes = {"input": one} | spikes_of(
+        model.discretize(), torch.as_tensor(one, dtype=torch.float32), run.accelerator.device
+    )
+    delays = {
+        f"layer {i}": layer.delay.detach().cpu().numpy().ravel()
+        for i, layer in enumerate(model.delay_layers(), start=1)
+    }
+    step = f"steps of {settings.step_ms:g} ms" if settings.dataset == "shd" else "steps"
+    write_file(
+        run.folder / "report.png", lambda aside: draw_report(aside, title, history, best["epoch"], spikes, delays, step)
+    )
+    for name, accuracy in accuracies.items():
+        if name != "test":
+            run.say(f"{name.replace('_', ' ')}: {100 * accuracy:.1f} %")
+    run.say(f"written: {run.folder}/result.json, report.png, best/model.safetensors")
+    run.say(
+        f"test accuracy {100 * test.accuracy:.1f} % (epoch {best['epoch']} of {settings.epochs}, chosen on validation)"
+    )
+
+
+@torch.inference_mode()
+def spikes_of(model: nn.Module, x: Tensor, device: torch.device) -> dict[str, np.ndarray]:
+    """Spikes ``[T, units]`` of each layer of neurons for one sample ``[T, inputs]``."""
+    spikes: dict[str, np.ndarray] = {}
+    hooks = [
+        block.neuron.register_forward_hook(
+            lambda module, inputs, s, name=f"layer {i}": spikes.update({name: s[:, 0].cpu().numpy()})
+        )
+        for i, block in enumerate(model.blocks, start=1)
+    ]
+    model(x[:, None].to(device))
+    for hook in hooks:
+        hook.remove()
+    return spikes
+
+
+def draw_report(
+    path: Path,
+    title: str,
+    history: Mapping[str, list[float]],
+    best_epoch: int,
+    spikes: Mapping[str, np.ndarray],
+    delays: Mapping[str, np.ndarray],
+    step: str,
+) -> None:
+    """Write a PNG of 1200 x 900 pixels.
+
+    Args:
+        path: the file.
+        title: one line over the picture.
+        history: columns of ``metrics.csv``.
+        best_epoch: the chosen epoch, counted from 1.
+        spikes: one sample's spikes or counts by layer, ``[T, units]``.
+        delays: delays in steps by layer; empty for a network without.
+        step: the unit of time, e.g. ``steps of 10 ms``.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")  # no window, no display needed
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), dpi=100, layout="constrained")
+    figure.suptitle(title)
+    _curves(axes[0, 0], history, best_epoch, "loss", 1, "cross entropy")
+    _curves(axes[0, 1], history, best_epoch, "accuracy", 100, "accuracy (%)")
+    _raster(axes[1, 0], spikes, step)
+    _histogram(axes[1, 1], delays, step)
+    figure.savefig(path, format="png")
+    pyplot.close(figure)
+
+
+def _curves(
+    axis: Any, history: Mapping[str, list[float]], best_epoch: int, quantity: str, factor: float, label: str
+) -> None:
+    for part in ("train", "validation"):
+        axis.plot(history["epoch"], factor * np.array(history[f"{part}_{quantity}"]), label=part)
+    axis.axvline(best_epoch, color="grey", linestyle=":", label=f"chosen: epoch {best_epoch}")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set(title=f"Learning: {quantity}", xlabel="epoch", ylabel=label)
+    axis.legend()
+
+
+def _raster(axis: Any, spikes: Mapping[str, np.ndarray], step: str) -> None:
+    below, ticks = 0, {}
+    for name, s in spikes.items():
+        t, unit = np.nonzero(s)
+        axis.scatter(t, unit + below, s=3, linewidths=0)
+        ticks[below + s.shape[1] / 2] = f"{name}\n{s.shape[1]} units"
+        below += s.shape[1]
+        axis.axhline(below, color="grey", linewidth=0.5)
+    axis.set(title="Spikes of one test sample", xlabel=f"time ({step})", ylim=(0, below))
+    axis.set_yticks(list(ticks), list(ticks.values()))
+
+
+def _histogram(axis: Any, delays: Mapping[str, np.ndarray], step: str) -> None:
+    axis.set(title="Delays of the synapses", xlabel=f"delay ({step})", ylabel="share of the layer's synapses (%)")
+    if not delays:
+        axis.text(0.5, 0.5, "this network has no delays", ha="center", va="center", transform=axis.transAxes)
+        return
+    edges = np.arange(np.ceil(max(d.max() for d in delays.values())) + 2) - 0.5
+    for name, d in delays.items():
+        axis.stairs(100 * np.histogram(d, edges)[0] / d.size, edges, label=f"{name}: mean {d.mean():.1f}")
+    axis.legend()

@@ -1,0 +1,220 @@
+"""The run of a training script: its folder, its checkpoints, its log, and how it is stopped.
+
+A run folder holds ``settings.json``, ``metrics.csv`` (a line an epoch), TensorBoard events, the checkpoints ``last``
+(all that a resumed run needs) and ``best`` (the model of the chosen epoch), and at the end ``result.json`` and
+``report.png``.
+"""
+
+import json
+import math
+import shlex
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from _checkpoint import empty_folder, load_tensors, random_states, rename_folder, set_random_states, whole, write_file
+from _log import Log
+from _settings import refuse, write_settings
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import nn
+from tqdm import tqdm
+
+import snnkit
+
+
+@dataclass
+class Position:
+    """Where a training stands: ``step`` batches of ``epoch`` (0-based) are done; the rest are sums over them."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seen: float = 0.0
+    seconds: float = 0.0
+
+
+class Run:
+    """One training: where it writes, when it writes a checkpoint, and when it stops.
+
+    Args:
+        settings: the script's settings; those used here are run, checkpoint_seconds, checkpoint_steps.
+        name: name of a new run's folder under ``runs/``; a time stamp is added.
+        resumed: the folder of an earlier run to go on from, or None.
+        accelerator: tells the processes apart.
+    """
+
+    def __init__(self, settings: Any, name: str, resumed: Path | None, accelerator: Accelerator) -> None:
+        self.settings, self.accelerator, self.main = settings, accelerator, accelerator.is_main_process
+        self.many = accelerator.num_processes > 1
+        stamp = [f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"]
+        broadcast_object_list(stamp)  # the clocks of two processes may differ by a second
+        self.folder = resumed or Path(settings.run or stamp[0])
+        if not resumed and (self.folder / "settings.json").exists():
+            refuse(f"{self.folder} already holds a run. Go on with --resume {self.folder}, or give another --run.")
+        accelerator.wait_for_everyone()  # all have looked before one writes
+        if self.main and not resumed:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_settings(settings, self.folder / "settings.json")
+        self.log: Log | None = None
+        self.written = time.monotonic()
+        self.best: dict[str, Any] | None = None  # epoch, accuracy and loss of the best epoch so far
+        self.asked = False  # to stop, by Ctrl-C or by a cluster's SIGTERM
+        self.stopping = False  # asked for, and all processes know
+        self.handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+        signal.signal(number, signal.SIG_DFL)  # the second one is obeyed at once
+        if self.main:
+            print("\nstopping after this step, with a checkpoint (again: at once) ...", file=sys.stderr, flush=True)
+
+    def due(self, step: int) -> bool:
+        """Whether to write a checkpoint after this step: after N steps or seconds, or to stop."""
+        every = self.settings.checkpoint_steps
+        due = every > 0 and step % every == 0
+        if self.many and step % 8:  # processes must agree, and a vote is a message: not after each step
+            return due
+        self.stopping = self._any(self.asked)
+        return due or self.stopping or self._any(time.monotonic() - self.written >= self.settings.checkpoint_seconds)
+
+    def _any(self, wish: bool) -> bool:
+        """Whether a process wishes so; the same answer in all of them."""
+        if not self.many:
+            return wish
+        return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device)).item())
+
+    def save(self, at: Position, model: nn.Module, *states: Any) -> None:
+        """Write ``last``: model, optimisers and schedules (``states``: all that has a ``state_dict``), generators.
+
+        If the run was asked to stop, this is where it does.
+        """
+        aside = self.folder / "last.writing"
+        if self.main:
+            empty_folder(aside)
+        self.accelerator.wait_for_everyone()
+        torch.save(random_states(), aside / f"random_{self.accelerator.process_index}.pt")
+        if self.main:
+            snnkit.save_checkpoint(self.accelerator.unwrap_model(model), aside / "model.safetensors")
+            torch.save([thing.state_dict() for thing in states], aside / "training.pt")
+            state = {"position": asdict(at), "processes": self.accelerator.num_processes, "torch": torch.__version__}
+            _write_json(state, aside / "state.json")
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            rename_folder(aside, self.folder / "last")
+        self.written = time.monotonic()
+        if self.stopping:
+            self._stop(at)
+
+    def stops(self, epoch: int) -> bool:
+        """Whether to stop after this epoch: by request, or by ``--stop-after``."""
+        wish = self.asked or self.settings.stop_after == epoch + 1
+        self.stopping = self._any(wish) and epoch + 1 < self.settings.epochs
+        return self.stopping
+
+    def check(self, model: nn.Module, loss: float) -> None:
+        """End a run whose loss or learnt parameters became impossible: it would go on and learn nothing."""
+        try:
+            if not math.isfinite(loss):
+                raise ValueError(f"The loss became {loss}; a lower --lr may help.")
+            for name, module in model.named_modules():
+                if hasattr(module, "check_parameters"):  # neurons: tau > 0, no NaN
+                    module.check_parameters(name)
+        except ValueError as problem:
+            refuse(f"{problem} Log and last checkpoint: {self.folder}")
+
+    def _stop(self, at: Position) -> None:
+        self.close()
+        if self.main:
+            where = f"in epoch {at.epoch + 1}, after {at.step} steps of it" if at.step else f"after epoch {at.epoch}"
+            self.say(f"stopped {where}. This goes on from there:")
+            self.say(f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(self.folder))}")
+        raise SystemExit(130)
+
+    def restore(self, model: nn.Module, *states: Any) -> Position:
+        """Read ``last`` into the arguments that ``save`` had and open the log; without a checkpoint: the start."""
+        last, at = whole(self.folder / "last"), Position()
+        if last is not None:
+            state = json.loads((last / "state.json").read_text(encoding="utf-8"))
+            if state["processes"] != self.accelerator.num_processes:
+                then, now = state["processes"], self.accelerator.num_processes
+                refuse(f"{self.folder} was trained by {then} processes, now there are {now}: not the same run.")
+            if state["torch"] != torch.__version__:
+                self.say(
+                    f"note: begun with torch {state['torch']}, now it is {torch.__version__}: last bits may differ."
+                )
+            try:
+                snnkit.load_checkpoint(self.accelerator.unwrap_model(model), last / "model.safetensors")
+            except (OSError, RuntimeError, ValueError) as problem:
+                refuse(problem)
+            for thing, saved in zip(states, load_tensors(last / "training.pt"), strict=True):
+                thing.load_state_dict(saved)
+            set_random_states(load_tensors(last / f"random_{self.accelerator.process_index}.pt"))
+            at = Position(**state["position"])
+        # The folder tells, not the state in ``last``: a run killed between writing the two still knows its best epoch.
+        best = whole(self.folder / "best")
+        self.best = json.loads((best / "record.json").read_text(encoding="utf-8")) if best else None
+        if self.main:
+            self.log = Log(self.folder, at.epoch)
+        return at
+
+    def save_best(self, model: nn.Module, record: dict[str, Any]) -> None:
+        """Write ``best``: the model, and why it was chosen."""
+        self.best = record
+        if self.main:
+            aside = empty_folder(self.folder / "best.writing")
+            snnkit.save_checkpoint(self.accelerator.unwrap_model(model), aside / "model.safetensors")
+            _write_json(record, aside / "record.json")
+            rename_folder(aside, self.folder / "best")
+        self.accelerator.wait_for_everyone()
+
+    def is_best(self, accuracy: float, loss: float) -> bool:
+        """Whether the epoch has the highest accuracy so far, or the same with a lower loss."""
+        return self.best is None or (accuracy, -loss) > (self.best["accuracy"], -self.best["loss"])
+
+    def best_model(self) -> Path:
+        """The model file of the best epoch so far."""
+        return (whole(self.folder / "best") or self.folder / "best") / "model.safetensors"
+
+    def say(self, text: str) -> None:
+        """Print, once for all processes, without disturbing the progress bar."""
+        if self.main:
+            tqdm.write(text)
+            sys.stdout.flush()
+
+    def progress(self, loader: Any, epoch: int, start: int) -> Any:
+        """The loader with a progress bar; without one where nobody looks."""
+        quiet = not (self.main and sys.stdout.isatty())
+        text = f"epoch {epoch + 1}/{self.settings.epochs}"
+        return tqdm(loader, text, start + len(loader), initial=start, leave=False, disable=quiet)
+
+    def end_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Log the values of an epoch and print the main ones."""
+        if self.main:
+            self.log.write(epoch, values)
+        train, valid = (100 * values[f"{part}_accuracy"] for part in ("train", "validation"))
+        self.say(
+            f"epoch {epoch + 1:3d}/{self.settings.epochs}  loss {values['train_loss']:.3f}  train {train:.1f} %  "
+            f"validation {valid:.1f} %  {values['seconds']:.2f} s"
+        )
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write ``result.json``."""
+        write_file(self.folder / "result.json", lambda aside: _write_json(result, aside))
+
+    def close(self) -> None:
+        """Flush TensorBoard and give Ctrl-C back."""
+        if self.log is not None:
+            self.log.close()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
+def _write_json(value: Any, path: Path) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

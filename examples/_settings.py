@@ -1,0 +1,198 @@
+"""Settings of a training script: a dataclass whose fields are its options, the keys of a recipe, the record of a run.
+
+A value comes from the command line, else from the recipe (``--config FILE.yaml``), else from the dataclass. A resumed
+run (``--resume``) takes all values from its own folder; only fields marked ``free``, which do not change the result,
+may be given anew.
+"""
+
+import argparse
+import json
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snnkit._suggest import nearest
+
+CONFIGS = Path(__file__).parent / "configs"
+
+# What a recipe says of itself: without it nobody can tell why a training stays below the paper's number.
+ABOUT = ("recipe", "source", "effective_batch", "epochs", "augmentation", "expected", "measured")
+
+
+def option(default: Any, help: str, choices: Sequence[str] = (), free: bool = False) -> Any:
+    """A field of a settings dataclass: its default, what it means, and whether a resumed run may change it."""
+    return field(default=default, metadata={"help": help, "choices": choices, "free": free})
+
+
+def refuse(problem: object) -> typing.NoReturn:
+    """End the program with one line on stderr and exit code 1."""
+    raise SystemExit(f"error: {problem}")
+
+
+def read_settings(
+    kind: type,
+    argv: Sequence[str] | None,
+    description: str,
+    runs: Path = Path("runs"),
+) -> tuple[Any, Path | None]:
+    """Settings from the command line, and the run folder to go on from (None for a new run).
+
+    Args:
+        kind: the settings dataclass.
+        argv: arguments, default ``sys.argv[1:]``.
+        description: first lines of ``--help``.
+        runs: where ``--resume`` without a folder looks for the newest run.
+    """
+    parser = _parser(kind, description, runs)
+    given, unknown = parser.parse_known_args(argv)
+    options = {f"--{name.replace('_', '-')}" for name in _types(kind)} | {"--config", "--resume", "--help"}
+    if unknown:
+        refuse(f"unknown option {unknown[0]}.{nearest(unknown[0].split('=')[0], options)} All: --help")
+    values = vars(given)
+    resume, config = values.pop("resume", None), values.pop("config", None)
+    if resume is not None:
+        folder = _newest(runs) if resume == "" else Path(resume)
+        return _resumed(kind, folder, values | ({"config": config} if config else {})), folder
+    path = Path(config) if config else _default_recipe(values)
+    return kind(**(read_recipe(kind, path) if path else {}) | values), None
+
+
+def read_recipe(kind: type, path: Path) -> dict[str, Any]:
+    """The ``settings`` of a recipe file, with their types checked. An unknown key is refused with its nearest name."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        refuse(f"no recipe {path} (looked in {path.parent.resolve()}); there are {', '.join(_recipes()) or 'none'}.")
+    except yaml.YAMLError as problem:
+        refuse(f"{path} is no YAML: {' '.join(str(problem).split())}")
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("settings"), dict):
+        refuse(f"{path}: expected the keys {', '.join(ABOUT)} and a mapping 'settings'.")
+    for key in recipe:
+        if key not in (*ABOUT, "settings"):
+            near = nearest(str(key), (*ABOUT, "settings"))
+            refuse(f"{path}: unknown key '{key}'.{near} Options of the script go under 'settings'.")
+    kinds, values = _types(kind), {}
+    for key, value in recipe["settings"].items():
+        if key not in kinds:
+            refuse(f"{path}: unknown setting '{key}'.{nearest(str(key), kinds)}")
+        try:
+            values[key] = _convert(value, kinds[key])
+        except (TypeError, ValueError):
+            refuse(f"{path}: {key} should be {_type_name(kinds[key])}, got {value!r}.")
+    return values
+
+
+def write_settings(settings: Any, path: Path) -> None:
+    """Record the settings as JSON, to be read by ``--resume``."""
+    path.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+
+
+def _resumed(kind: type, folder: Path, given: dict[str, Any]) -> Any:
+    path = folder / "settings.json"
+    if not path.is_file():
+        refuse(f"{folder} holds no run to resume: there is no {path.name} in it.")
+    stored, kinds = json.loads(path.read_text(encoding="utf-8")), _types(kind)
+    if set(stored) != set(kinds):
+        odd = sorted(set(stored) ^ set(kinds))
+        refuse(f"{path} was written by another script or version: settings {', '.join(odd)} differ.")
+    free = {f.name for f in fields(kind) if f.metadata.get("free")}
+    values = {key: _convert(value, kinds[key]) for key, value in stored.items()}
+    fixed = [key for key, value in given.items() if key not in free and values.get(key) != value]
+    if fixed:
+        names = ", ".join(f"--{key.replace('_', '-')}" for key in fixed)
+        may = ", ".join(sorted(free))
+        refuse(f"{names} would make the resumed run another one; give it to a new run. May change: {may}.")
+    return kind(**values | given)
+
+
+def _parser(kind: type, description: str, runs: Path) -> argparse.ArgumentParser:
+    # No abbreviations: '--epoch 5' is a misspelling, not an option whose meaning changes when another one is added.
+    parser = argparse.ArgumentParser(
+        description=description,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="a recipe: settings with their source")
+    resume = f"continue the run in this folder (default: the newest in {runs}/)"
+    parser.add_argument("--resume", metavar="RUN", nargs="?", const="", help=resume)
+    for f in fields(kind):
+        name, value_type = f"--{f.name.replace('_', '-')}", _types(kind)[f.name]
+        text = f"{f.metadata['help']} (default: {_shown(f.default)})".replace("%", "%%")
+        inner = _inner(value_type)
+        if inner is bool:
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+        elif typing.get_origin(inner) is tuple:
+            element = typing.get_args(inner)[0]
+            metavar = element.__name__.upper()
+            parser.add_argument(name, nargs="+", type=element, metavar=metavar, action=_AsTuple, help=text)
+        else:
+            choices = f.metadata["choices"] or None
+            metavar = None if choices else inner.__name__.upper()
+            parser.add_argument(name, type=inner, choices=choices, metavar=metavar, help=text)
+    return parser
+
+
+class _AsTuple(argparse.Action):
+    """Keep several values as a tuple, as the dataclass has them."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _types(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
+
+
+def _inner(value_type: Any) -> Any:
+    """``int`` of ``int | None``; other types as they are."""
+    if isinstance(value_type, types.UnionType):
+        return next(t for t in typing.get_args(value_type) if t is not type(None))
+    return value_type
+
+
+def _convert(value: Any, value_type: Any) -> Any:
+    inner = _inner(value_type)
+    if value is None and inner is not value_type:
+        return None
+    if typing.get_origin(inner) is tuple:
+        return tuple(_convert(v, typing.get_args(inner)[0]) for v in value)
+    if inner is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return float(value)  # YAML 1.1 reads 1e-3 as a word
+    if type(value) is not inner:
+        raise TypeError(f"{value!r} is not {inner}")
+    return value
+
+
+def _type_name(value_type: Any) -> str:
+    inner = _inner(value_type)
+    if typing.get_origin(inner) is tuple:
+        return f"a list of {typing.get_args(inner)[0].__name__}"
+    return inner.__name__
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _default_recipe(given: dict[str, Any]) -> Path | None:
+    """The recipe named as the folder of the data, else as the data set; None if there is neither."""
+    names = (Path(given.get("root", "")).resolve().name, given.get("dataset"))
+    return next((CONFIGS / f"{name}.yaml" for name in names if (CONFIGS / f"{name}.yaml").exists()), None)
+
+
+def _recipes() -> list[str]:
+    return sorted(str(p) for p in CONFIGS.glob("*.yaml"))
+
+
+def _newest(runs: Path) -> Path:
+    found = sorted(runs.glob("*/settings.json"), key=lambda path: path.parent.stat().st_mtime)
+    if not found:
+        refuse(f"no run to resume in {runs.resolve()}. Give its folder: --resume RUN")
+    return found[-1].parent

@@ -1,0 +1,256 @@
+"""Train a spiking network with learnable delays, after Hammouamri et al., ICLR 2024 (arXiv 2306.17670).
+
+  python examples/train_shd.py                              handwritten digits, nothing to download, a minute or two
+  python examples/train_shd.py --dataset shd --root DIR     SHD, SSC, or any set in the layout of their HDF5 files
+  python examples/train_shd.py --resume                     go on with the newest run in runs/, bit for bit
+  torchrun --nproc_per_node 2 examples/train_shd.py ...     several processes share each batch
+
+Without --config the recipe is examples/configs/NAME.yaml, where NAME is the folder given as --root, else the data set.
+The epoch is chosen on held-out training samples; the test set is looked at once, at the end.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from _batches import augmentation, batch_loader
+from _checkpoint import seed_all
+from _report import Score, say_firing, write_report
+from _run import Position, Run
+from _settings import option, read_settings, refuse
+from accelerate import Accelerator
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+
+import snnkit
+from snnkit import data as snn_data
+from snnkit._suggest import nearest
+from snnkit.equations.surrogates import ATan
+from snnkit.models import DelaySNN, FixedDelays, LearntDelays
+from snnkit.nn import LastStep, MaxOverTime, MeanOverTime, SumOfSoftmax, unit_rates
+from snnkit.nn.losses import cross_entropy
+from snnkit.nn.sigma_schedule import SigmaSchedule
+from snnkit.ops.delay import Bilinear, Gauss, Triangle
+
+READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
+PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "bilinear": Bilinear()}
+
+
+@dataclass
+class Settings:
+    """The defaults are the recipe for the digits; recipes in configs/ say what is different elsewhere."""
+
+    dataset: str = option("digits", "what to train on", choices=("digits", "shd"))
+    root: str = option("", "shd: folder with *_train.h5 and *_test.h5", free=True)
+    steps: int = option(16, "digits: time steps")
+    step_ms: float = option(10.0, "shd: length of a time step (ms)")
+    merge: int = option(5, "shd: neighbouring units that are summed to one input")
+    published_bins: bool = option(False, "shd: bin in float16 as SpikingJelly does, 0.8 % of the spikes one bin off")
+    official_padding: bool = option(False, "padded steps count, as in the original: answers depend on batch mates")
+    validation: float = option(0.1, "share of the training set held out to choose the epoch, if there is no valid file")
+    time_shift: int = option(0, "augmentation: shift by up to so many steps")
+    time_stretch: float = option(0.0, "augmentation: stretch by up to this share")
+    channel_shift: int = option(0, "augmentation: shift by up to so many inputs")
+    channel_jitter: float = option(0.0, "augmentation: move each spike by a normal number of inputs, sigma")
+    time_mask: int = option(0, "augmentation: silence up to so many steps")
+    neuron_mask: int = option(0, "augmentation: silence up to so many neighbouring inputs")
+    cutmix: float = option(0.0, "augmentation: probability of CutMix along time")
+
+    # None: the model's own value
+    model: str = option("", "a name of `python -m snnkit list` (default: delay_snn_DATASET)")
+    delays: str = option("learnt", "delays of the synapses", choices=("learnt", "fixed", "none"))
+    profile: str = option("gauss", "how a learnt delay is spread over time in training", choices=tuple(PROFILES))
+    hidden: tuple[int, ...] | None = option(None, "neurons of each hidden layer")
+    max_delay: int | None = option(None, "taps of a delay kernel: delays of 0 .. K - 1 steps")
+    kernel_count: int | None = option(None, "delayed copies of each synapse")
+    tau: float | None = option(None, "membrane time constant (steps)")
+    learn_tau: bool | None = option(None, "learn one tau a layer (PLIF)")
+    v_threshold: float | None = option(None, "firing threshold")
+    detach_reset: bool | None = option(None, "no gradient through the reset")
+    filter_tau: float | None = option(None, "time constant of a synaptic filter (steps)")
+    bias: bool | None = option(None, "biases in the connections")
+    dropout: float | None = option(None, "probability, one mask for all time steps")
+    surrogate: float | None = option(None, "alpha of the arctangent surrogate gradient")
+    loss: str = option("sum", "cross entropy of the sum of softmax, or of the membranes' ...", choices=tuple(READOUTS))
+
+    epochs: int = option(50, "passes over the training set")
+    batch: int = option(64, "samples a step, of all processes together")
+    optimizer: str = option("adam", "any of timm's; adam decays weights by L2, as the paper does")
+    schedule: str = option("onecycle", "learning rate of the weights, by epoch", choices=("onecycle", "cosine"))
+    warmup: int = option(5, "cosine: epochs of linear warm-up")
+    lr: float = option(5e-3, "peak learning rate of the weights")
+    lr_delay: float = option(0.1, "learning rate of the delays at the start; it falls to 0 as a cosine")
+    weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
+    sigma: float | None = option(None, "width of the delays at the start (steps; default: half of the taps)")
+    sigma_share: float = option(0.25, "share of the epochs in which the width shrinks to its end")
+
+    seed: int = option(0, "of everything random")
+    precision: str = option("no", "mixed precision", choices=("no", "bf16"))
+    cpu: bool = option(False, "do not use a GPU")
+    workers: int = option(0, "processes that load data", free=True)
+    run: str = option("", "folder of the run (default: a new one in runs/)")
+    checkpoint_seconds: float = option(60.0, "write a checkpoint after this time", free=True)
+    checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
+    stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
+
+
+class Data(NamedTuple):
+    """The parts of a data set; only the training part is augmented."""
+
+    train: snn_data.Dataset
+    valid: snn_data.Dataset
+    test: snn_data.Dataset
+
+
+def load_data(settings: Settings) -> Data:
+    """Training, validation and test part as frames ``[T, inputs]``."""
+    s = settings
+    if s.dataset == "digits":
+        train, valid, test = (snn_data.Digits(split, s.steps, s.validation) for split in ("train", "valid", "test"))
+        return Data(snn_data.Part(train, range(len(train)), augmentation(s), s.seed), valid, test)
+    if not s.root:
+        raise ValueError("--dataset shd needs --root, the folder with shd_train.h5 and shd_test.h5.")
+    bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge)
+    if s.published_bins:
+        bins = snn_data.Bin.as_published(700, round(1000 * s.step_ms), s.merge)
+    train, test = (snn_data.DiskCache(snn_data.SpikeHDF5(s.root, split, bins)) for split in ("train", "test"))
+    try:
+        chosen, valid = range(len(train)), snn_data.DiskCache(snn_data.SpikeHDF5(s.root, "valid", bins))
+    except FileNotFoundError:  # SHD has none, and the test set is no substitute
+        chosen, held_out = snn_data.split_validation(len(train), round(s.validation * len(train)), seed=1234)
+        valid = snn_data.Part(train, held_out)
+    return Data(snn_data.Part(train, chosen, augmentation(s), s.seed), valid, test)
+
+
+def build_model(settings: Settings, data: Data) -> DelaySNN:
+    """The network for this data."""
+    s = settings
+    own = "hidden max_delay kernel_count tau learn_tau v_threshold detach_reset filter_tau bias dropout".split()
+    arguments = {name: getattr(s, name) for name in own if getattr(s, name) is not None}
+    if s.surrogate is not None:
+        arguments["surrogate"] = ATan(s.surrogate)
+    return snnkit.create_model(
+        s.model or f"delay_snn_{s.dataset}",
+        in_features=data.test[0][0].shape[1],
+        num_classes=len(data.test.classes),
+        delays={"learnt": LearntDelays(PROFILES[s.profile]), "fixed": FixedDelays(), "none": None}[s.delays],
+        readout=READOUTS[s.loss],
+        **arguments,
+    )
+
+
+def build_optimizers(model: DelaySNN, settings: Settings) -> tuple[list[torch.optim.Optimizer], list[Any]]:
+    """Optimisers of weights and delays; what follows the epochs: their learning rates, the width of the delays."""
+    s, groups = settings, model.parameter_groups()
+    if s.optimizer not in list_optimizers():
+        raise ValueError(f"Unknown optimizer {s.optimizer!r}.{nearest(s.optimizer, list_optimizers())}")
+    decayed, others = {"params": groups.weights, "weight_decay": s.weight_decay}, {"params": groups.others}
+    weights = create_optimizer_v2([decayed, others], s.optimizer, lr=s.lr, weight_decay=0.0)
+    optimizers, schedules = [weights], list[Any]()
+    if s.schedule == "onecycle":  # torch's defaults: up for 30 % of the epochs, and Adam's beta1 down meanwhile
+        schedules.append(OneCycleLR(weights, s.lr, total_steps=s.epochs))
+    else:
+        warmup = {"warmup_t": s.warmup, "warmup_lr_init": s.lr / 100, "warmup_prefix": True}
+        schedules.append(CosineLRScheduler(weights, t_initial=s.epochs - s.warmup, **warmup))
+    if groups.positions:
+        optimizers.append(torch.optim.Adam(groups.positions, s.lr_delay))
+        schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
+    if model.sigma is not None:
+        schedules.append(SigmaSchedule(model, int(s.sigma_share * s.epochs), s.sigma))
+    return optimizers, schedules
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, dataset: snn_data.Dataset, settings: Settings, accelerator: Accelerator) -> Score:
+    """Score of a network, in batches in the data set's order. Several processes take turns with whole batches."""
+    right, loss = (torch.zeros(len(dataset), device=accelerator.device) for _ in range(2))
+    starts = range(0, len(dataset), settings.batch)
+    with unit_rates(model) as rates:
+        for start in starts[accelerator.process_index :: accelerator.num_processes]:
+            here = slice(start, min(start + settings.batch, len(dataset)))
+            batch = snn_data.collate([dataset[index] for index in range(here.start, here.stop)])
+            x, labels, lengths = (part.to(accelerator.device) for part in batch)
+            answer = model(x, None if settings.official_padding else lengths)
+            right[here] = (answer.argmax(1) == labels).float()
+            loss[here] = nn.functional.cross_entropy(answer, labels, reduction="none")
+    right, loss = accelerator.reduce(right), accelerator.reduce(loss)
+    return Score(right.bool().cpu().numpy(), loss.double().mean().item(), dict(rates))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, choose the epoch, test, report."""
+    settings, resumed = read_settings(Settings, argv, __doc__ or "")
+    accelerator = Accelerator(cpu=settings.cpu, mixed_precision=settings.precision)
+    device, torch.backends.cudnn.deterministic = accelerator.device, True
+    seed_all(settings.seed)
+    try:
+        data = load_data(settings)
+        model = build_model(settings, data)
+        optimizers, schedules = build_optimizers(model, settings)
+    except (OSError, TypeError, ValueError) as problem:
+        refuse(problem)
+    seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
+    network, *optimizers = accelerator.prepare(model, *optimizers)
+    run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
+    at = run.restore(model, *optimizers, *schedules)
+    sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
+    loader = batch_loader(data.train, sampler, settings.workers, accelerator)
+    mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)
+    sizes = [len(part) for part in data]
+    run.say(f"{sizes[0]} samples to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
+
+    for epoch in range(at.epoch, settings.epochs):
+        began = time.perf_counter() - at.seconds
+        sums = torch.tensor([at.loss, at.right, at.seen], device=device)
+        sampler.set_epoch(epoch, start=at.step)
+        network.train()
+        for step, batch in enumerate(run.progress(loader, epoch, at.step), start=at.step + 1):
+            labels = batch.labels.to(device, non_blocking=True)  # [B]
+            if settings.cutmix:
+                batch = mix(batch, snn_data.batch_generator(settings.seed, epoch, step))
+            x, target, lengths = (part.to(device, non_blocking=True) for part in batch)  # [T, B, inputs], [B], [B]
+            answer = network(x, None if settings.official_padding else lengths)  # [B, classes]
+            loss = cross_entropy(answer, target)
+            accelerator.backward(loss)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            model.clamp_()  # the optimiser may have pushed delays out of their range
+            right = (answer.argmax(1) == labels).sum()
+            sums += torch.stack([loss.detach() * len(labels), right, torch.full_like(right, len(labels))])
+            if run.due(step):
+                here = Position(epoch, step, *sums.tolist(), seconds=time.perf_counter() - began)
+                run.save(here, model, *optimizers, *schedules)
+
+        values = {f"lr_{i}": optimizer.param_groups[0]["lr"] for i, optimizer in enumerate(optimizers)}
+        for schedule in schedules:  # timm's are told the epoch, the others count it
+            schedule.step(epoch + 1) if isinstance(schedule, CosineLRScheduler) else schedule.step()
+        total, right, seen = accelerator.reduce(sums).tolist()
+        run.check(model, total)
+        score = evaluate(model.discretize(), data.valid, settings, accelerator)
+        if run.is_best(score.accuracy, score.loss):
+            run.save_best(model, {"epoch": epoch + 1, "accuracy": score.accuracy, "loss": score.loss})
+        values |= {f"firing_{name}": float(rate.mean()) for name, rate in score.firing.items()}
+        values |= {"train_loss": total / seen, "train_accuracy": right / seen}
+        values |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
+        run.end_epoch(epoch, values | {"seconds": time.perf_counter() - began})
+        if epoch == 0:
+            say_firing(run, score.firing)
+        at = Position(epoch + 1)
+        if run.stops(epoch):
+            run.save(at, model, *optimizers, *schedules)
+
+    run.save(at, model, *optimizers, *schedules)
+    snnkit.load_checkpoint(model, run.best_model())
+    twins = {"test": model.discretize(), "test_without_delays": model.without_delays()}
+    scores = {name: evaluate(twin, data.test, settings, accelerator) for name, twin in twins.items()}
+    write_report(run, settings, model, data, scores)
+    run.close()
+
+
+if __name__ == "__main__":
+    main()
