@@ -107,8 +107,10 @@ def test_ops_pass_opcheck() -> None:
 
 
 def test_compiles_in_one_graph_for_several_lengths() -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend  # a second to import
+
     torch.compiler.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     run = torch.compile(
         lambda x, kernel: delayed_sum(x, kernel, tail=2).square().sum(), fullgraph=True, backend=counter
     )
