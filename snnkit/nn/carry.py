@@ -42,7 +42,7 @@ class _Slot:
             )
         if features is not None and features != self.features:
             raise ValueError(
-                f"carry: {self.name} holds a state for inputs [T, B, *{self.features}], got [T, B, *{features}]. "
+                f"carry: {self.name} holds a state for inputs {_layout(self.features)}, got {_layout(features)}. "
                 "Start a new carry block when the shape changes."
             )
         return dict(self.state)
@@ -65,6 +65,10 @@ class _Slot:
             initial = torch.as_tensor(self.initial[name], dtype=value.dtype, device=value.device)
             rows = mask.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
             self.state[name] = torch.where(rows, initial, value)
+
+
+def _layout(features: tuple[int, ...] | None) -> str:
+    return f"[{', '.join(['T', 'B', *map(str, features or ())])}]"
 
 
 class Stateful(nn.Module):

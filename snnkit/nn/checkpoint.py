@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch._C._dynamo import eval_frame as _compiler
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -100,6 +101,9 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     Returns:
         What the function returns.
 
+    Under ``torch.compile`` the block becomes part of the graph; inside ``carry``, or where it cannot be traced, the
+    graph breaks and the block runs eagerly, with the same numbers.
+
     Gradients are those without a checkpoint, bit for bit where the kernels repeat themselves: the second run starts
     from the ``carry`` state that the first one read, draws the same random numbers, and neither carries a state on nor
     updates running statistics. Memory: the arguments instead of all that the function keeps; time: one more forward.
@@ -116,3 +120,12 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
         return first, _Again(first)
 
     return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False, context_fn=contexts)
+
+
+# Where torch.compile cannot trace a block, it would compile the frame of `checkpoint` alone, with `is_compiling` true,
+# and call torch's plain checkpoint: wrong gradients inside carry. It may inline `checkpoint`, but neither compile its
+# frame nor what runs below. (`torch.compiler.disable` forbids the first, too, and importing it here takes seconds.)
+_compiler.set_code_exec_strategy(
+    checkpoint.__code__,
+    _compiler._FrameExecStrategy(_compiler._FrameAction.SKIP, _compiler._FrameAction.SKIP),
+)

@@ -44,8 +44,9 @@ class BatchNorm(nn.BatchNorm1d):
         padded = None if lengths is None else ~valid_steps(x, lengths)
         if padded is not None:
             x = x.masked_fill(padded, 0.0)
-        together = self.sync and dist.is_available() and dist.is_initialized()
-        if self.training and (padded is not None or together or x.numel() == 0):
+        together = self.training and self.sync and dist.is_available() and dist.is_initialized()
+        of_this_batch = self.training or self.running_mean is None
+        if of_this_batch and (padded is not None or together or x.numel() == 0):
             return self._by_valid_steps(x, padded, together)
         y = super().forward(x.reshape(-1, self.num_features)).view(x.shape)
         return y if padded is None else y.masked_fill(padded, 0.0)

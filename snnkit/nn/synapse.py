@@ -1,12 +1,29 @@
 """Synapses with a memory: spikes become currents that decay."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from snnkit.equations import Equation
 from snnkit.nn.carry import Stateful
-from snnkit.nn.time import at_least_float32, require_time_first
+from snnkit.nn.time import require_time_first
+from snnkit.ops.scan import scan
+
+
+class Filter(Equation):
+    """y = y - (1 - x) y rate + x, and y is the answer; rate = 1 / tau."""
+
+    rate = 0.01
+    positive = ("rate",)
+    states = {"y": 0.0}
+    _fires = False
+
+    def step(self, x: Any, y: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]  # it names its state
+        """One time step."""
+        y = y - (1.0 - x) * y * self.rate + x
+        return y, {"y": y}
 
 
 class SynapseFilter(Stateful):
@@ -35,16 +52,10 @@ class SynapseFilter(Stateful):
     def forward(self, x: Tensor) -> Tensor:
         """Map spikes ``[T, B, ...]`` to currents ``[T, B, ...]``."""
         require_time_first(self, x)
-        state = self.carried(x.shape[1], x.shape[2:])
-        wide = at_least_float32(x)
         rate = 1.0 / self.tau if self.w is None else self.w.sigmoid()
-        y = wide.new_zeros(x.shape[1:]) if state is None else state["y"]
-        steps = []
-        for row in wide.unbind(0):
-            y = y - (1.0 - row) * y * rate + row
-            steps.append(y)
-        self.keep({"y": y}, {"y": 0.0})
-        return torch.stack(steps).to(x.dtype) if steps else x.clone()
+        y, state, _ = scan(Filter(rate=rate), x, self.carried(x.shape[1], x.shape[2:]))
+        self.keep(state, {"y": 0.0})
+        return y
 
     def extra_repr(self) -> str:
         """The time constant."""

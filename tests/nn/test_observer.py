@@ -1,0 +1,134 @@
+"""Firing rates from observers that the neurons call."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from snnkit.nn.checkpoint import checkpoint
+from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
+
+
+class Fire(nn.Module):
+    """s = [x > 0]."""
+
+    _observer = None
+
+    def forward(self, x):
+        s = (x > 0).to(x.dtype)
+        if self._observer is not None:
+            self._observer(s)
+        return s
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(Fire(), nn.Identity(), nn.Sequential(Fire()))
+
+
+X = torch.tensor([[1.0, 0, 0], [1, 1, 0]])[:, None].expand(2, 4, 3)  # T=2, B=4, C=3: rates 1, 1/2, 0
+
+
+def test_rates_are_means_over_all_calls_weighted_by_elements():
+    model = net()
+    with firing_rates(model) as rates:
+        model(X)
+        assert rates["0"] == rates["2.0"] == 0.5
+        model(torch.zeros(6, 4, 3))
+        assert rates == {"0": 0.125, "2.0": 0.125}
+    assert dict(rates) == {"0": 0.125, "2.0": 0.125}
+    assert isinstance(rates["0"], float)
+    assert repr(rates) == "{'0': 0.125, '2.0': 0.125}"
+
+
+def test_layers_that_have_not_run_are_absent():
+    model = net()
+    with firing_rates(model) as rates:
+        assert len(rates) == 0
+        model[0](X)
+        assert list(rates) == ["0"]
+        with pytest.raises(KeyError, match="2.0"):
+            rates["2.0"]
+
+
+def test_observers_are_gone_after_the_block_and_after_an_exception():
+    model = net()
+    with firing_rates(model):
+        model(X)
+    assert "_observer" not in model[0].__dict__
+    with pytest.raises(ZeroDivisionError), firing_rates(model) as rates:
+        model(X)
+        raise ZeroDivisionError
+    assert "_observer" not in model[0].__dict__
+    assert rates["0"] == 0.5
+
+
+def test_two_observations_do_not_disturb_each_other():
+    model = net()
+    with firing_rates(model) as outer:
+        with unit_rates(model) as inner:
+            model(X)
+        model(torch.zeros(2, 4, 3))
+    assert outer["0"] == 0.25
+    assert inner["0"].tolist() == [1.0, 0.5, 0.0]
+    assert "_observer" not in model[0].__dict__
+
+
+def test_the_mean_is_taken_in_float64():
+    model = Fire()
+    with firing_rates(model) as rates:
+        model(torch.ones(4097, 2, 3, dtype=torch.float16))
+        model(torch.zeros(1, 2, 3))
+    assert rates[""] == 4097 / 4098
+
+
+def test_no_graph_is_kept():
+    class Soft(Fire):
+        def forward(self, x):
+            self._observer(x)
+
+    with firing_rates(Soft()) as rates, unit_rates(nn.Identity()):
+        rates._means[""](torch.ones(2, 3, 4, requires_grad=True) * 2)
+    assert not rates._means[""].total.requires_grad
+
+
+def test_silent_and_saturated_layers_are_named_with_their_share():
+    model = net()
+    with unit_rates(model) as rates:
+        model(X)
+        model[0](X)
+    assert rates["0"].dtype == torch.float64
+    assert silent(rates) == saturated(rates) == {"0": pytest.approx(1 / 3), "2.0": pytest.approx(1 / 3)}
+    with unit_rates(model) as rates:
+        model(X[1:])
+    assert saturated(rates) == {"0": pytest.approx(2 / 3), "2.0": pytest.approx(2 / 3)}
+    with unit_rates(model) as rates:
+        model(X[:, :, 1:2])
+    assert silent(rates) == saturated(rates) == {}
+
+
+def test_a_recomputed_block_is_counted_once():
+    model, x = nn.Sequential(nn.Linear(3, 3), Fire(), nn.Linear(3, 3)), torch.randn(2, 4, 3)
+    with unit_rates(model) as rates:
+        checkpoint(lambda x: model(x).exp(), x).sum().backward()
+        assert rates._means["1"].count == 8
+
+
+def test_an_empty_batch_is_not_a_rate():
+    model = Fire()
+    with unit_rates(model) as units, firing_rates(model) as rates:
+        model(torch.zeros(2, 0, 3))
+        assert dict(rates) == dict(units) == {}
+        model(X)
+    assert rates[""] == 0.5
+    assert units[""].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_observing_changes_neither_the_model_nor_its_copies():
+    model = net()
+    before = {name: list(module.__dict__) for name, module in model.named_modules()}
+    state = torch.get_rng_state()
+    with firing_rates(model):
+        copy.deepcopy(model)(X)
+    assert {name: list(module.__dict__) for name, module in model.named_modules()} == before
+    assert torch.equal(torch.get_rng_state(), state)
