@@ -1,9 +1,20 @@
 """Pure maths: neurons, surrogate gradients, resets. Knows nothing of tensors, shapes or devices."""
 
+from snnkit.equations.adaptive import ALIF as ALIF
+from snnkit.equations.adaptive import AdLIF as AdLIF
+from snnkit.equations.adaptive import EFAdLIF as EFAdLIF
+from snnkit.equations.adaptive import SEAdLIF as SEAdLIF
 from snnkit.equations.equation import Equation as Equation
+from snnkit.equations.gated import CLIF as CLIF
+from snnkit.equations.gated import CUBA as CUBA
+from snnkit.equations.gated import KLIF as KLIF
+from snnkit.equations.integer import ILIF as ILIF
 from snnkit.equations.integrate_and_fire import IF as IF
 from snnkit.equations.integrate_and_fire import LI as LI
 from snnkit.equations.integrate_and_fire import LIF as LIF
+from snnkit.equations.nonlinear import EIF as EIF
+from snnkit.equations.nonlinear import QIF as QIF
+from snnkit.equations.nonlinear import Izhikevich as Izhikevich
 from snnkit.equations.resets import Hard as Hard
 from snnkit.equations.resets import NoReset as NoReset
 from snnkit.equations.resets import Reset as Reset

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from snnkit.equations.parametric import Parametric
@@ -48,6 +49,8 @@ class Equation(Parametric):
     states: ClassVar[dict[str, float | str]] = {}
     default_reset: ClassVar[Reset] = Hard(0.0)
     default_surrogate: ClassVar[Surrogate] = ATan(2.0)
+    learnt: ClassVar[tuple[str, ...]] = ()
+    """Parameters that a layer learns unless told otherwise."""
     _fires: ClassVar[bool] = True
 
     surrogate: Surrogate
@@ -92,7 +95,12 @@ class Equation(Parametric):
 
     @property
     def v_rest(self) -> Any:
-        """Where the leak goes and where the neuron starts: v_reset of a hard reset, else 0."""
+        """Where the leak goes: v_reset of a hard reset, else 0. An equation may have a parameter of this name."""
+        return self.reset_rule.v_rest
+
+    @property
+    def v_start(self) -> Any:
+        """Where the neuron starts: v_reset of a hard reset, else 0."""
         return self.reset_rule.v_rest
 
     def step(self, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:
@@ -105,9 +113,9 @@ class Equation(Parametric):
             return self.surrogate.primitive(d)
         return straight_through(where(d >= 0.0, 1.0, where(d < 0.0, 0.0, d)), d, self.surrogate.derivative(d))
 
-    def reset(self, v: Any, s: Any) -> Any:
-        """The membrane after the spikes s, by the chosen rule."""
-        return self.reset_rule.apply(v, s, getattr(self, "v_threshold", 1.0))
+    def reset(self, v: Any, s: Any, v_threshold: Any = None) -> Any:
+        """The membrane after the spikes s, by the chosen rule; ``v_threshold`` is what a soft reset subtracts."""
+        return self.reset_rule.apply(v, s, getattr(self, "v_threshold", 1.0) if v_threshold is None else v_threshold)
 
     def initial(self) -> dict[str, Any]:
         """The states at the start: numbers, or whatever the parameters are."""
@@ -154,15 +162,11 @@ class Equation(Parametric):
         x, states = trace.input("x", LANE), {name: trace.input(f"{name}_before", LANE) for name in self.states}
         bound = self.bind(parameters)
         try:
-            output, after = bound.step(x, **states)
+            returned = bound.step(x, **states)
+            trace.verify()
         except (TypeError, ValueError, AttributeError) as error:
             raise TypeError(f"{type(self).__name__}.step cannot be traced{_line_of(error)}: {error}") from error
-        if not isinstance(after, dict) or set(after) != set(self.states):
-            raise TypeError(f"{type(self).__name__}.step must return (output, {{{', '.join(self.states)}}}), got {after!r}.")
-        results = {n: v if isinstance(v, Symbol) else trace.add("detach", (v,)) for n, v in after.items()}
-        if not isinstance(output, Symbol):
-            output = trace.add("detach", (output,))
-        trace.verify()
+        output, results = self._checked(trace, returned)
         return TracedStep(
             trace,
             {n: s.index for n, s in parameters.items()},
@@ -171,6 +175,23 @@ class Equation(Parametric):
             output.index,
             {n: results[n].index for n in self.states},
         )
+
+    def _checked(self, trace: Trace, returned: Any) -> tuple[Symbol, dict[str, Symbol]]:
+        """What ``step`` returned, as symbols; a mere number becomes one."""
+        name = type(self).__name__
+        names = ", ".join(f'"{n}": ...' for n in self.states)
+        if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], dict):
+            raise TypeError(f"{name}.step must return (output, {{{names}}}), got {returned!r}.")
+        if set(returned[1]) != set(self.states):
+            raise TypeError(f"{name}.step must return the states {{{names}}}, got {', '.join(returned[1]) or 'none'}.")
+        found = {}
+        for part, value in {"the output": returned[0], **returned[1]}.items():
+            if not isinstance(value, (Symbol, int, float)):
+                raise TypeError(f"{name}.step returned a {type(value).__name__} as {part}; it must be a number.")
+            found[part] = symbol = value if isinstance(value, Symbol) else trace.add("detach", (value,))
+            if trace.nodes[symbol.index].is_condition or isinstance(value, bool):
+                raise TypeError(f"{name}.step returned a condition as {part}. Write where(condition, 1.0, 0.0).")
+        return found["the output"], {n: found[n] for n in returned[1]}
 
     def __repr__(self) -> str:
         own = super().__repr__()[:-1].removesuffix("(")
@@ -193,8 +214,8 @@ class TracedStep:
 
 def _line_of(error: BaseException) -> str:
     """The user's line: the last one in the traceback that is not in this package's own machinery."""
-    own = ("symbols.py", "trace.py", "equation.py", "parametric.py")
+    own = {str(Path(__file__).with_name(f"{n}.py")) for n in ("symbols", "trace", "equation", "parametric")}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.endswith(own):
-            return f" at {frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno} ({frame.line})"
+        if frame.filename not in own:
+            return f" at {Path(frame.filename).name}, line {frame.lineno} ({frame.line})"
     return ""

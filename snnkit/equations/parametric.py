@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -29,18 +30,22 @@ class Parametric:
     def __init__(self, *values: Any, **named: Any) -> None:
         names = self.parameter_names + self.option_names
         if len(values) > len(names):
-            raise TypeError(f"{type(self).__name__} takes at most {len(names)} values ({', '.join(names)}), got {len(values)}.")
+            raise TypeError(
+                f"{type(self).__name__} takes at most {len(names)} values ({', '.join(names)}), got {len(values)}."
+            )
         given = dict(zip(names, values, strict=False)) | named
         for name, value in given.items():
             if name not in names:
                 near = get_close_matches(name, names, n=1)
                 hint = f" Near: {near[0]}." if near else ""
-                raise TypeError(f"{type(self).__name__} has no {name!r}.{hint} It takes: {', '.join(names) or 'nothing'}.")
+                raise TypeError(
+                    f"{type(self).__name__} has no {name!r}.{hint} It takes: {', '.join(names) or 'nothing'}."
+                )
             if name in self.option_names and not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, got {value!r}.")
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if isinstance(value, numbers.Real) and not isinstance(value, bool):
                 value = float(value)
-            elif name in self.parameter_names and isinstance(value, (bool, str, type(None))):
+            elif name in self.parameter_names and not hasattr(value, "requires_grad"):  # nothing here knows torch
                 raise TypeError(f"{name} must be a number or a tensor, got {value!r}.")
             self.__dict__[name] = value
         for name in self.parameter_names:
@@ -50,7 +55,9 @@ class Parametric:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.parameter_names + self.option_names:
-            raise AttributeError(f"{name} is fixed: a formula is a value. A changed copy: x.bind({{{name!r}: {value!r}}}).")
+            raise AttributeError(
+                f"{name} is fixed: a formula is a value. A changed copy: x.bind({{{name!r}: {value!r}}})."
+            )
         super().__setattr__(name, value)
 
     def check(self, name: str, value: Any) -> None:

@@ -3,26 +3,61 @@
 from snnkit.nn import losses
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
-from snnkit.nn.neuron import IF, LI, LIF, PLIF, Neuron, check_parameters, neuron_module
+from snnkit.nn.delay import DelayConv1d, DelayLinear
+from snnkit.nn.neuron import (
+    ALIF,
+    CLIF,
+    CUBA,
+    EIF,
+    IF,
+    ILIF,
+    KLIF,
+    LI,
+    LIF,
+    PLIF,
+    QIF,
+    EFAdLIF,
+    Izhikevich,
+    Neuron,
+    SEAdLIF,
+    check_parameters,
+    neuron_module,
+)
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
 from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
 from snnkit.nn.relaxed import relaxed
+from snnkit.nn.sigma_schedule import SigmaSchedule
+from snnkit.nn.sparch import AdLIF
 from snnkit.nn.synapse import SynapseFilter
 from snnkit.nn.time import PerStep, TimeDropout
 
 __all__ = [
+    "ALIF",
+    "CLIF",
+    "CUBA",
+    "EIF",
     "IF",
+    "ILIF",
+    "KLIF",
     "LI",
     "LIF",
     "PLIF",
+    "QIF",
+    "AdLIF",
     "BatchNorm",
+    "DelayConv1d",
+    "DelayLinear",
+    "EFAdLIF",
+    "Izhikevich",
     "LastStep",
     "MaxOverTime",
     "MeanOverTime",
     "Membrane",
     "Neuron",
     "PerStep",
+    "SEAdLIF",
+    "SigmaSchedule",
     "Stateful",
     "SumOfSoftmax",
     "SumOverTime",

@@ -25,7 +25,7 @@ class Neuron(Stateful):
     Args:
         values: parameters of the equation, in its order or by name: numbers, or tensors that broadcast to ``x.shape[2:]``
             (a tensor that is not learnt becomes a buffer).
-        learn: names of parameters to learn, stored under these names.
+        learn: names of parameters to learn, stored under these names. Default: the equation's ``learnt``, mostly none.
         shape: shape of the learnt parameters that are given as numbers: ``(C,)`` one a channel of ``[T, B, C]``,
             ``(C, 1, 1)`` one a channel of images. Default: one value.
         keywords: also ``surrogate``, ``v_reset``, ``detach_reset``, ``reset`` (see ``snnkit.equations.Equation``).
@@ -39,10 +39,11 @@ class Neuron(Stateful):
     _observer: Any = None
 
     def __init__(
-        self, *values: Any, learn: Sequence[str] = (), shape: Sequence[int] = (), device: Any = None,
+        self, *values: Any, learn: Sequence[str] | None = None, shape: Sequence[int] = (), device: Any = None,
         dtype: Any = None, **keywords: Any,
     ) -> None:  # fmt: skip
         super().__init__()
+        learn = self.equation.learnt if learn is None else learn
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
         tensors = {n: v for n, v in keywords.items() if isinstance(v, Tensor)}
@@ -102,6 +103,8 @@ class Neuron(Stateful):
         in_carry = self.in_carry
         if in_carry and state is None:
             state = self.carried(x.shape[1], x.shape[2:])
+        if state is None:
+            state = self._first_state(x)
         tensors = self._tensors() if self._tensor_names else {}
         result = run(self._plan, tensors, x, state, tuple(record), steps, final=return_state or in_carry)
         if in_carry:
@@ -111,6 +114,10 @@ class Neuron(Stateful):
         if not record and not return_state:
             return result.output
         return (result.output, *([result.traces] if record else []), *([result.state] if return_state else []))
+
+    def _first_state(self, x: Tensor) -> dict[str, Tensor] | None:
+        """Where a sequence starts, if not at the equation's initial values."""
+        return None
 
     def check_parameters(self, name: str = "") -> None:
         """Raise ValueError if a learnt value became impossible. It looks at values, so call it once an epoch."""
@@ -184,6 +191,16 @@ def neuron_module(equation: type[Equation], name: str | None = None) -> type[Neu
 IF = neuron_module(equations.IF)
 LIF = neuron_module(equations.LIF)
 LI = neuron_module(equations.LI)
+KLIF = neuron_module(equations.KLIF)
+CLIF = neuron_module(equations.CLIF)
+CUBA = neuron_module(equations.CUBA)
+ALIF = neuron_module(equations.ALIF)
+SEAdLIF = neuron_module(equations.SEAdLIF)
+EFAdLIF = neuron_module(equations.EFAdLIF)
+EIF = neuron_module(equations.EIF)
+QIF = neuron_module(equations.QIF)
+Izhikevich = neuron_module(equations.Izhikevich)
+ILIF = neuron_module(equations.ILIF)
 
 
 class PLIF(Neuron):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snnkit.equations.equation import Equation
-from snnkit.equations.symbols import Value
+from snnkit.equations.symbols import OPERATIONS, Value
 
 # Numbers become 0-d tensors, never Python scalars: torch divides a CUDA tensor by a scalar through its reciprocal.
 TORCH = {
@@ -44,8 +44,29 @@ class TensorValue(Value):
         return TensorValue(TORCH[name](*tensors), dtype)
 
 
+class NumberValue(Value):
+    """A parameter that is a number: folded in Python's float64, as for a compiled loop; torch's exp is not Python's."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: Any) -> None:
+        self.number = number
+
+    def apply(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Compute the operation, or leave it to a tensor among the arguments."""
+        plain = tuple(a.number if isinstance(a, NumberValue) else a for a in arguments)
+        for argument in plain:
+            if isinstance(argument, TensorValue):
+                return argument.apply(name, plain)
+        return NumberValue(OPERATIONS[name].python(*plain))
+
+
 def _as_tensor(argument: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A TensorValue or a number in the given dtype; conditions stay conditions."""
+    if isinstance(argument, NumberValue):
+        argument = argument.number
+    if isinstance(argument, bool):
+        return torch.full((), argument, dtype=torch.bool, device=device)
     if not isinstance(argument, TensorValue):
         return torch.full((), argument, dtype=dtype, device=device)
     return argument.tensor if argument.tensor.dtype == torch.bool else argument.tensor.to(dtype)
@@ -85,9 +106,9 @@ def reference(
         Output ``[T, B, ...]`` in the dtype of x, the last state, and the traces ``[T, B, ...]``.
     """
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    device = x.device
-    given = {n: v if isinstance(v, Tensor) else torch.full((), v, dtype=torch.float64, device=device) for n, v in neuron.parameters().items()}
-    bound = neuron.bind({n: TensorValue(v.double(), None) for n, v in given.items()})
+    given = neuron.parameters()
+    bound = neuron.bind({n: TensorValue(v.double(), None) if isinstance(v, Tensor) else NumberValue(v)
+                         for n, v in given.items()})  # fmt: skip
     total = x.shape[0] if steps is None else steps
     outputs: list[Tensor] = []
     traces: dict[str, list[Tensor]] = {name: [] for name in record}
@@ -108,4 +129,5 @@ def _tensor(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, TensorValue):
         value = value.tensor.to(like.dtype)
         return value if value.shape == like.shape else value.expand(like.shape)
+    value = value.number if isinstance(value, NumberValue) else value
     return torch.full_like(like, float(value))
