@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from snnkit.data import Bin, binned, spike_events
 
 CHANNELS = 14
-spikes = st.lists(st.tuples(st.integers(0, 300_000), st.integers(0, CHANNELS - 1)), max_size=63)
-dtypes = st.sampled_from(["int64", "uint32", "float16", "float32", "float64"])
+# On the edges of bins, too: 0.03 s in float32 is a little less, and its microseconds in float32 would be 30,000.
+times_us = st.integers(0, 300_000) | st.integers(0, 30).map(lambda frame: frame * 10_000)
+spikes = st.lists(st.tuples(times_us, st.integers(0, CHANNELS - 1)), max_size=63)
+dtypes = st.sampled_from(["int64", "uint32", "float16", "float32"])
 
 
 def events_of(rows, dtype="int64"):
@@ -34,6 +36,13 @@ def test_frames_are_those_of_exact_fractions(rows, dtype, window_us, first):
         wanted[frame, x] += 1
     assert (frames == wanted).all()
     assert not len(rows) or frames[-1].any(), "the last frame holds the last spike"
+
+
+@given(spikes, st.sampled_from([1000, 10_000]), st.booleans())
+def test_float64_seconds_fall_where_their_microseconds_do(rows, window_us, first):
+    """0.57 s times 10^6 is a little less than 570,000 in float64, and a bin early if nobody looks."""
+    bins = Bin(CHANNELS, window_us, from_first_spike=first)
+    assert (bins(events_of(rows, "float64")) == bins(events_of(rows))).all()
 
 
 @given(

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,20 @@ from snnkit.data.event import field, microseconds, replaced
 def test_float16_seconds_become_microseconds_without_overflow_or_rounding():
     times = np.array([0.0299682617, 1.0, 1.3994], np.float16)  # float16 * 1e6 would be infinite
     assert microseconds(times).tolist() == [int(t * 2**16) * 1e6 / 2**16 for t in times.astype(float)]
+
+
+def test_float64_seconds_mean_the_microseconds_they_were_written_as():
+    whole = np.arange(0, 3_000_000, 7)
+    assert (microseconds(whole / 1e6) == whole).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_no_half_or_single_time_is_rounded(dtype):
+    """Multiples of the spacing around whole microseconds stay on their side of them."""
+    near = (np.arange(1, 1000) / 1000).astype(dtype)
+    times = np.concatenate([np.nextafter(near, dtype(0)), near, np.nextafter(near, dtype(2))])
+    exact = [Fraction(float(t)) * 10**6 for t in times]
+    assert [Fraction(float(t)) for t in microseconds(times)] == exact
 
 
 def test_whole_numbers_are_microseconds_already():

@@ -18,7 +18,7 @@ def test_samples_come_back_in_the_smallest_dtype(folder):
     store = FrameStore(folder)
     assert len(store) == 5
     for sample, wanted, dtype in zip(
-        map(store.__getitem__, range(5)), SAMPLES, "uint8 uint8 uint16 int32 uint8".split()
+        map(store.__getitem__, range(5)), SAMPLES, "uint8 uint8 uint16 int32 uint8".split(), strict=True
     ):
         assert sample.shape == wanted.shape and (sample == wanted).all() and sample.dtype == dtype
 
