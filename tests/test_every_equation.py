@@ -1,0 +1,81 @@
+"""Every equation with every surrogate and every reset: what is derived from ``step`` agrees with ``step`` itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import snnkit.equations
+from snnkit.equations import Equation, Reset, Surrogate
+from snnkit.ops.program import plan_of
+from tests.closeness import error
+from tests.equations_under_test import (
+    EQUATIONS,
+    by_reference,
+    classes,
+    drive,
+    initial_state,
+    learnable,
+    neuron_of,
+    resets_of,
+    surrogates_of,
+    tamed,
+    with_tensors,
+)
+from tests.play_back import play_back
+
+T, B, C = 5, 2, 3
+
+
+@pytest.mark.parametrize("base", [Equation, Surrogate, Reset], ids=lambda base: base.__name__)
+def test_every_class_is_exported(base):
+    missing = [c.__name__ for c in classes(base) if getattr(snnkit.equations, c.__name__, None) is not c]
+    assert not missing
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_the_traced_lists_played_back_equal_the_step_and_its_autograd(equation):
+    for reset in resets_of(equation):
+        x = tamed(neuron_of(equation, reset=reset), drive(equation, (T, B, C)))
+        for surrogate in surrogates_of(equation):
+            check_lists(equation, surrogate, reset, x)
+
+
+def check_lists(equation: str, surrogate: str, reset: str, x: Tensor) -> None:
+    """Outputs to the bit and all gradients to 1e-12, every parameter being one value a channel."""
+    case = f"{equation}-{surrogate}-{reset}"
+    neuron = with_tensors(neuron_of(equation, surrogate, reset), (C,), torch.float64)
+    tensors = {name: neuron.parameters()[name] for name in learnable(neuron)}
+    x = x.clone().requires_grad_()
+    start = {n: (v + 0.05).detach().requires_grad_() for n, v in initial_state(neuron, x).items()}
+    names = tuple(neuron.states)
+    noise = torch.Generator().manual_seed(1)
+    g_s, *g_traces = (torch.randn(x.shape, dtype=torch.float64, generator=noise) for _ in range(1 + len(names)))
+
+    s, _, traces = by_reference(neuron, x, start, names)
+    total = (s * g_s).sum() + sum((traces[n] * g).sum() for n, g in zip(names, g_traces, strict=True))
+    inputs = [x, *start.values(), *tensors.values()]
+    expected = torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
+
+    plan = plan_of(neuron)
+    coefficients = plan.program.tensor_values(neuron.parameters(), torch.float64)
+    with np.errstate(over="ignore"):
+        output, g_x, g_state, g_coefficients = play_back(
+            plan.program, plan.constants, [c.detach().numpy() for c in coefficients], x.detach().numpy(),
+            {n: v.detach().numpy() for n, v in start.items()}, g_s.numpy(),
+            {n: g.numpy() for n, g in zip(names, g_traces, strict=True)},
+        )  # fmt: skip
+    assert np.array_equal(output, s.detach().numpy(), equal_nan=True), case
+    arriving = sum(
+        (
+            (c * torch.as_tensor(g).sum_to_size(c.shape)).sum()
+            for c, g in zip(coefficients, g_coefficients, strict=True)
+        ),
+        torch.zeros((), dtype=torch.float64, requires_grad=True) * 1.0,
+    )
+    on_tensors = torch.autograd.grad(arriving, list(tensors.values()), allow_unused=True, materialize_grads=True)
+    got = [g_x, *g_state.values(), *on_tensors]
+    for name, g, e in zip(["x", *start, *tensors], got, expected, strict=True):
+        assert error(g, e) < 1e-12, f"{case}: gradient of {name}: {g}, expected {e}"
