@@ -172,6 +172,9 @@ def test_state_is_not_in_state_dict_nor_in_copies():
         ):
             assert torch.equal(other(x), first)
             assert all("_slot" not in layer.__dict__ for layer in other.modules())
+            assert all(
+                hook.owner is None for hook in other._forward_pre_hooks.values()
+            )  # holds neither block nor model
             with carry(other):
                 assert torch.equal(other(x), first)
         assert copy.copy(net[1])._slot is None

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import threading
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint, recomputing
+from snnkit.nn.neuron import LIF
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.time import PerStep, TimeDropout
 from tests.nn.layers import Leak, spikes
@@ -17,7 +19,7 @@ from tests.nn.layers import Leak, spikes
 class Net(nn.Module):
     """Two blocks with state, norms and dropout of all kinds between two linear layers."""
 
-    def __init__(self):
+    def __init__(self, neuron=LIF):
         super().__init__()
         self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 2)
         self.blocks = nn.ModuleList(
@@ -25,7 +27,7 @@ class Net(nn.Module):
                 nn.Linear(4, 4),
                 BatchNorm(4),
                 PerStep(nn.BatchNorm1d(4, momentum=None)),
-                Leak(0.25),
+                neuron(),
                 TimeDropout(0.3),
                 nn.Dropout(0.2),
                 nn.Tanh(),
@@ -84,9 +86,10 @@ def train(net, run, inside, detach=False, backward="after"):
         (False, False, "each"),
     ],
 )
-def test_gradients_and_statistics_are_those_without_a_checkpoint(training, runs, inside, detach, backward):
+@pytest.mark.parametrize("neuron", [LIF, lambda: Leak(0.25)], ids=["LIF", "Leak"])
+def test_gradients_and_statistics_are_those_without_a_checkpoint(neuron, training, runs, inside, detach, backward):
     torch.manual_seed(0)
-    one = Net().double().train(training)
+    one = Net(neuron).double().train(training)
     two = copy.deepcopy(one)
     expected = train(one, runs[0], inside, detach, backward)
     got = train(two, runs[1], inside, detach, backward)
@@ -128,6 +131,33 @@ def test_recomputing_says_which_run_it_is():
     checkpoint(block, torch.ones(3, requires_grad=True)).sum().backward()
     assert seen == [False, True]
     assert not recomputing()
+
+
+def test_other_threads_are_not_recomputing():
+    seen = []
+
+    def block(x):
+        thread = threading.Thread(target=lambda: seen.append(recomputing()))
+        thread.start()
+        thread.join()
+        return x.exp()
+
+    checkpoint(block, torch.ones(3, requires_grad=True)).sum().backward()
+    assert seen == [False, False]
+
+
+def test_a_norm_of_another_thread_learns_during_a_recomputation():
+    norm, x = nn.BatchNorm1d(5), torch.randn(4, 5)
+
+    def block(z):
+        if recomputing():
+            thread = threading.Thread(target=norm, args=(x,))
+            thread.start()
+            thread.join()
+        return z.exp()
+
+    checkpoint(block, torch.ones(3, requires_grad=True)).sum().backward()
+    assert norm.num_batches_tracked == 1
 
 
 def test_a_layer_outside_a_block_is_told_so_again_when_the_backward_is_inside_one():

@@ -8,6 +8,7 @@ from torch import nn
 
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
+from tests.nn.layers import Leak
 
 
 class Fire(nn.Module):
@@ -122,6 +123,12 @@ def test_an_empty_batch_is_not_a_rate():
         model(X)
     assert rates[""] == 0.5
     assert units[""].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_a_copy_of_a_layer_with_state_is_not_observed():
+    layer = Leak()
+    with firing_rates(layer):
+        assert copy.deepcopy(layer)._observer is None
 
 
 def test_observing_changes_neither_the_model_nor_its_copies():
