@@ -175,6 +175,14 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
     ...     model(x[2:]).tolist()
     ([[2.0, 2.0]], [[5.0, 5.0]])
     [[3.0, 3.0]]
+
+    Truncated backpropagation through time, two steps at a time:
+
+    >>> from snnkit.nn import LIF
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), LIF())
+    >>> with carry(model, detach=True):
+    ...     for chunk in torch.ones(6, 1, 2).split(2):
+    ...         model(chunk).mean().backward()  # then optimizer.step(), optimizer.zero_grad()
     """
 
     def __init__(self, model: nn.Module, detach: bool = False) -> None:
