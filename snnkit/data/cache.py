@@ -31,7 +31,7 @@ class DiskCache(Dataset):
 
     Args:
         dataset: with a fixed transform that makes frames, e.g. ``SpikeHDF5(root, "train", Bin(group=5))``.
-        folder: where caches lie. Default: the user's cache folder.
+        folder: where caches lie. Default: $SNNKIT_CACHE, else the user's cache folder.
         transform: applied at each access; may be random.
         seed: of the random transform.
 
@@ -53,11 +53,14 @@ class DiskCache(Dataset):
         super().__init__(dataset.labels, dataset.classes, transform, seed, dataset.speakers)
         self.key = hashlib.sha256(f"{VERSION} {dataset.identity()}".encode()).hexdigest()[:32]
         root = Path(folder).expanduser() if folder is not None else _user_folder()
-        root.mkdir(parents=True, exist_ok=True)
         self.path = root / self.key
         if not self.path.exists() or _damage(self.path, len(self)):
-            with _lock(root / f"{self.key}.lock"):
-                _write(dataset, self.path)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                with _lock(root / f"{self.key}.lock"):
+                    _write(dataset, self.path)
+            except PermissionError as error:
+                raise PermissionError(f"{error}. Give DiskCache another folder, or keep the set InMemory.") from error
         self._store = FrameStore(self.path)
 
     def stored(self, index: int, epoch: int = 0) -> np.ndarray:
@@ -97,9 +100,12 @@ def _damage(path: Path, samples: int) -> str | None:
 
 
 def _user_folder() -> Path:
-    import platformdirs
+    named = os.environ.get("SNNKIT_CACHE")
+    if not named:
+        import platformdirs
 
-    return Path(platformdirs.user_cache_dir("snnkit")) / "frames"
+        named = platformdirs.user_cache_dir("snnkit")
+    return Path(named) / "frames"
 
 
 @contextlib.contextmanager

@@ -157,7 +157,23 @@ def test_of_several_processes_one_builds_and_all_read_the_same(tmp_path):
     assert all(samples == everything(MadeFrames()) for _, samples in outcomes)
 
 
-def test_the_default_folder_is_the_users(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert DiskCache(MadeFrames()).path.parent.name == "frames"
+def test_the_default_folder_is_named_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path))
+    assert DiskCache(MadeFrames()).path.parent == tmp_path / "frames"
+
+
+def test_without_one_the_default_folder_is_the_users(tmp_path, monkeypatch):
+    import platformdirs
+
+    monkeypatch.delenv("SNNKIT_CACHE", raising=False)
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    assert DiskCache(MadeFrames()).path.parent == tmp_path / "snnkit" / "frames"
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "no"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match="no'. Give DiskCache another folder, or keep the set InMemory"):
+        DiskCache(MadeFrames(), tmp_path / "no")
