@@ -38,7 +38,9 @@ namespace {
 
 constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step stay in the L1 cache
 constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, half of a 2 MiB L2
-constexpr int64_t kFewestLanes = 128;
+constexpr int64_t kFewestLanes = 128;           // of a block in the backward: fewer than that and calls cost more than lanes
+constexpr int64_t kMostLanes = 512;            // few steps: x, history and gradients stay in the L1 cache
+constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
 #define COUNT(position, name) +1
 constexpr int64_t kStates = 0 STATES(COUNT);
 constexpr int64_t kTensors = 0 SCALARS(COUNT) LANES(COUNT);
@@ -82,7 +84,7 @@ struct Blocking {
       while (chunk * chunk < a.steps) chunk++;
     }
     lanes = std::max<int64_t>(kFewestLanes, room / (2 * chunk) / 64 * 64);
-    lanes = std::min<int64_t>(lanes, kForwardLanes * 4);
+    lanes = std::min<int64_t>(lanes, kMostLanes);
     lanes = std::min<int64_t>(lanes, (std::max<int64_t>(a.lanes, 1) + 63) / 64 * 64);
   }
 };
@@ -106,9 +108,14 @@ void start_block(const Arguments &a, real *state, int64_t stride, int64_t row, i
   (void)initial;
 }
 
-// One step of a block: states in place. With s == nullptr only the states are wanted.
+// The next rows of x lie a whole row of the tensor away: the hardware does not see them coming, so ask for them.
+inline void ask_for(const real *row, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / (int64_t)sizeof(real)) __builtin_prefetch(row + i);
+}
+
+// One step of a block, from the states before to those after (the same memory, or not). With write, also the output.
 template <bool write>
-inline void forward_step(const Arguments &a, const Coefficients &common, real *__restrict state, int64_t stride,
+inline void forward_step(const Arguments &a, const Coefficients &common, const real *from, real *to, int64_t stride,
                          const real *__restrict x, real *__restrict s, int64_t first, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; i++) {
@@ -116,11 +123,11 @@ inline void forward_step(const Arguments &a, const Coefficients &common, real *_
 #define PICK(position, name) c.name = a.coefficients[position][first + i];
     LANES(PICK)
     State before, after;
-#define LOAD(position, name) before.name = state[position * stride + i];
+#define LOAD(position, name) before.name = from[position * stride + i];
     STATES(LOAD)
     const real out = forward(x[i], before, c, after);
     if (write) s[i] = out;
-#define STORE(position, name) state[position * stride + i] = after.name;
+#define STORE(position, name) to[position * stride + i] = after.name;
     STATES(STORE)
   }
 }
@@ -141,7 +148,7 @@ extern "C" void scan_forward(const Arguments *arguments) {
     const Coefficients common = coefficients_of(a, first);
     start_block(a, state, kForwardLanes, row, first, n);
     for (int64_t t = 0; t < a.steps; t++) {
-      forward_step<true>(a, common, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
+      forward_step<true>(a, common, state, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
                          a.s + t * size + here, first, n);
 #define TRACE(position, index) \
       std::copy_n(state + index * kForwardLanes, n, a.traces[position] + t * size + here);
@@ -155,7 +162,30 @@ extern "C" void scan_forward(const Arguments *arguments) {
 
 namespace {
 
-const real kNoGradient[kForwardLanes * 4] = {};
+const real kNoGradient[kMostLanes] = {};
+
+// The reverse of one step of a block: g holds the gradients of the states after it, then of those before it.
+template <bool add>
+inline void backward_step(const Arguments &a, const Coefficients &common, const real *__restrict before,
+                          real *__restrict g, int64_t stride, const real *__restrict x, const real *__restrict g_s,
+                          real *__restrict g_x, double *__restrict sums, int64_t first, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; i++) {
+    Coefficients c = common;
+    LANES(PICK)
+    State state, g_after, g_before;
+    Gradients g_c;
+#define LOAD_BEFORE(position, name) \
+    state.name = before[position * stride + i]; g_after.name = g[position * stride + i];
+    STATES(LOAD_BEFORE)
+    const real g_in = backward(x[i], state, c, g_s[i], g_after, g_before, g_c);
+    g_x[i] = add ? g_x[i] + g_in : g_in;
+#define STORE_BEFORE(position, name) g[position * stride + i] = g_before.name;
+    STATES(STORE_BEFORE)
+#define SUM(position, name) sums[position * stride + i] += (double)g_c.name;
+    SCALARS(SUM) LANES(SUM)
+  }
+}
 
 // One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients.
 void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, int64_t first, int64_t n,
@@ -173,7 +203,7 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
     std::copy_n(state, kStates * m, starts + c * kStates * m);
     if (c + 1 < chunks)
       for (int64_t t = c * chunk; t < (c + 1) * chunk; t++)
-        forward_step<false>(a, common, state, m, x + t * a.x_step, nullptr, first, n);
+        forward_step<false>(a, common, state, state, m, x + t * a.x_step, nullptr, first, n);
   }
 #define ARRIVE(position, name)                                                                      \
   for (int64_t i = 0; i < n; i++)                                                                   \
@@ -184,36 +214,25 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
     const int64_t begin = c * chunk, end = std::min(begin + chunk, a.steps);
     std::copy_n(starts + c * kStates * m, kStates * m, history);
     for (int64_t t = begin; t + 1 < end; t++) {
-      real *const next = history + (t - begin + 1) * kStates * m;
-      std::copy_n(next - kStates * m, kStates * m, next);
-      forward_step<false>(a, common, next, m, x + t * a.x_step, nullptr, first, n);
+      real *const before = history + (t - begin) * kStates * m;
+      if (t + kAhead < a.steps) ask_for(x + (t + kAhead) * a.x_step, n);
+      forward_step<false>(a, common, before, before + kStates * m, m, x + t * a.x_step, nullptr, first, n);
     }
     for (int64_t t = end - 1; t >= begin; t--) {
-      const real *__restrict before_t = history + (t - begin) * kStates * m;
-      const real *__restrict x_t = x + t * a.x_step;
-      const real *__restrict g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
-      real *__restrict g_x = a.g_x + (a.x_step ? t * size : 0) + here;
-      real *__restrict g_t = g;
-      const bool add = !a.x_step && t + 1 < a.steps;
 #define TRACE_GRADIENT(position, index)                                                             \
       if (a.g_traces && a.g_traces[position])                                                       \
         for (int64_t i = 0; i < n; i++) g[index * m + i] += a.g_traces[position][t * size + here + i];
       TRACES(TRACE_GRADIENT)
-#pragma GCC ivdep
-      for (int64_t i = 0; i < n; i++) {
-        Coefficients c = common;
-        LANES(PICK)
-        State before, g_after, g_before;
-        Gradients g_c;
-#define LOAD_BEFORE(position, name) before.name = before_t[position * m + i]; g_after.name = g_t[position * m + i];
-        STATES(LOAD_BEFORE)
-        const real g_in = backward(x_t[i], before, c, g_s[i], g_after, g_before, g_c);
-        g_x[i] = add ? g_x[i] + g_in : g_in;
-#define STORE_BEFORE(position, name) g_t[position * m + i] = g_before.name;
-        STATES(STORE_BEFORE)
-#define SUM(position, name) sums[position * m + i] += (double)g_c.name;
-        SCALARS(SUM) LANES(SUM)
+      const real *before = history + (t - begin) * kStates * m, *x_t = x + t * a.x_step;
+      if (t >= kAhead) {
+        ask_for(x_t - kAhead * a.x_step, n);
+        if (a.g_s) ask_for(a.g_s + (t - kAhead) * a.g_step + row * a.g_row + first, n);
       }
+      const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
+      if (!a.x_step && t + 1 < a.steps)
+        backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, sums, first, n);
+      else
+        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + (a.x_step ? t * size : 0) + here, sums, first, n);
     }
   }
 #define LEAVE(position, name)                                                                       \

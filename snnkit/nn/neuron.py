@@ -99,7 +99,8 @@ class Neuron(Stateful):
             Spikes ``[T, B, ...]`` in the dtype of x; with ``record``, ``return_state``: a tuple of spikes, a dict of
             traces ``[T, B, ...]``, a dict of last states ``[B, ...]``.
         """
-        require_time_first(self, x)
+        if x.ndim < 3:
+            require_time_first(self, x)
         in_carry = self.in_carry
         if in_carry and state is None:
             state = self.carried(x.shape[1], x.shape[2:])

@@ -26,6 +26,7 @@ class Program:
     Attributes (all numbers are node numbers):
         title: name of the equation.
         key: a name for what is computed, equal in every process, so that compiled graphs may hold it.
+        plain_key: the operator's key for a call that records nothing and returns no state.
         states: names of the states.
         tensors: names of the parameters that are tensors.
         g_output, g_after: the gradients that arrive at a step; g_x, g_before, g_coefficients: those that leave it.
@@ -49,6 +50,7 @@ class Program:
         self.tensor_coefficients = tuple(i for i in self.coefficients if i in learnt)
         parts = (nodes, self.forward_outputs, self.backward_outputs, self.tensors, self.states)
         self.key = f"{self.title}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+        self.plain_key = f"{self.key}||0"
 
     def _reverse(self) -> None:
         """Append the backward of the step."""
@@ -158,7 +160,7 @@ class Plan:
     program: Program
     fixed: dict[str, float]
     initial: tuple[float | str, ...]
-    constants: list[float]
+    constants: tuple[float, ...]
     learnt_initial: bool
 
 
@@ -174,7 +176,7 @@ def plan_of(neuron: Equation, tensors: tuple[str, ...] | None = None) -> Plan:
     initial = tuple(neuron.bind({n: n for n in names}).initial().values())
     learnt = any(isinstance(v, str) for v in initial)
     numbers = program.numbers(fixed) + [0.0 if isinstance(v, str) else float(v) for v in initial]
-    plan = Plan(program, fixed, initial, numbers, learnt)
+    plan = Plan(program, fixed, initial, tuple(numbers), learnt)
     if tensors is None:
         neuron.__dict__["_plan"] = plan
     return plan

@@ -88,14 +88,20 @@ def run(
     for name in record:
         if name not in program.states:
             raise ValueError(f"{program.title} has no state {name!r} to record. It has: {', '.join(program.states)}.")
+    if steps is None and state is None and not (final or record or program.tensors) and _is_simple(x):
+        if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:
+            return Result(_Simple.apply(x, program, plan.constants), {}, {})
+        return Result(scan_cpu.simple_forward(program, x, plan.constants), {}, {})
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     coefficients: list[Tensor] = []
     if program.tensors:
         coefficients = program.tensor_values({**plan.fixed, **parameters}, dtype)
         _check_broadcast(program, coefficients, x)
     before = _start(plan, parameters, x, state, dtype)
-    key = f"{program.key}|{','.join(record)}|{1 if final else 0}"
+    key = f"{program.key}|{','.join(record)}|{1 if final else 0}" if record or final else program.plain_key
     out = _scan(x, coefficients, before, plan.constants, -1 if steps is None else steps, key)
+    if not final and not record:
+        return Result(out[0], {}, {})
     count = len(program.states) if final else 0
     return Result(
         out[0],
@@ -317,6 +323,30 @@ def _is_plain(x: Tensor) -> bool:
     )
 
 
+def _is_simple(x: Tensor) -> bool:
+    """Whether the compiled kernel takes x as it is, and nobody looks on."""
+    return (
+        _is_plain(x)
+        and not torch._C._are_functorch_transforms_active()
+        and x.is_cpu
+        and x.is_contiguous()
+        and (x.dtype == torch.float32 or x.dtype == torch.float64)
+        and x.numel() > 0
+        and cpu.refusal() is None
+    )
+
+
+def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
+    x, *tensors = ctx.saved_tensors
+    numbers, steps, key, coefficients = ctx.rest
+    operator = _backward if _is_plain(x) else _backward_op
+    found = operator(gradients, x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key)
+    return found[0], None, None, None, None, *found[1:]
+
+
+_checked_gradients = once_differentiable(_gradients)
+
+
 class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, numbers: Any, steps: int, key: str, coefficients: int, *tensors: Tensor) -> Any:
@@ -327,13 +357,35 @@ class _Eager(torch.autograd.Function):
         return tuple(operator(x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        x, *tensors = ctx.saved_tensors
-        numbers, steps, key, coefficients = ctx.rest
-        operator = _backward if _is_plain(x) else _backward_op
-        found = operator(list(gradients), x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key)
-        return found[0], None, None, None, None, *found[1:]
+        # Asked for a graph (create_graph), a second derivative must raise; else that check only costs time.
+        if torch.is_grad_enabled():
+            return _checked_gradients(ctx, *gradients)
+        return _gradients(ctx, *gradients)
+
+
+class _Simple(torch.autograd.Function):
+    """The short way of small calls: x alone, in one piece, by the compiled kernel. Half of such a call is overhead."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rest = program, numbers
+        return scan_cpu.simple_forward(program, x, numbers)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        program, numbers = ctx.rest
+        if torch.is_grad_enabled() or not (g.is_contiguous() and _is_plain(g)):
+            return _checked_simple_gradients(ctx, g)
+        return scan_cpu.simple_backward(program, g, ctx.saved_tensors[0], numbers), None, None
+
+
+@once_differentiable
+def _checked_simple_gradients(ctx: Any, g: Tensor) -> Any:
+    program, numbers = ctx.rest
+    operator = _backward if _is_plain(g) else _backward_op
+    return operator([g], ctx.saved_tensors[0], (), (), numbers, -1, program.plain_key)[0], None, None
 
 
 class _Functional(torch.autograd.Function):
