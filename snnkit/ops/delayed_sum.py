@@ -2,7 +2,8 @@
 
 Time comes first, so the inputs of all steps are the rows of one matrix, and a delay of D steps is the same matrix D * B
 rows further down: K matrix products that add into y, without columns, padding or a copy, and without the part of the
-past that is zero anyway. For small layers one ``conv1d`` has less overhead.
+past that is zero anyway; large layers need three products in four (``_time_products``). For small layers one ``conv1d``
+has less overhead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from snnkit.ops import _time_products
 from snnkit.ops.registered import Registered, gradients_with_graph, transformed, wants_graph
 
 
@@ -74,11 +76,9 @@ def _by_products(x: Tensor, kernel: Tensor) -> bool:
 LEAST_MATRIX = 256  # out * in from which K products are faster than conv1d (measured for B from 1 to 256, T to 100)
 
 
-def _rows(steps: int, batch: int, start: int, length: int, D: int) -> tuple[slice, slice]:
-    """Rows of input and output, ``[T * B, ...]``, that a delay of D connects."""
-    first, last = max(0, D - start), max(0, D - start, min(length, steps + D - start))
-    shift = start - D
-    return slice((first + shift) * batch, (last + shift) * batch), slice(first * batch, last * batch)
+def _halvings(x: Tensor, kernel: Tensor, start: int) -> int:
+    rows, entries = x.shape[0] * x.shape[1], kernel.shape[0] * kernel.shape[1]
+    return 0 if start else _time_products.depth(rows, entries, kernel.shape[2])
 
 
 def _taps(kernel: Tensor) -> Tensor:
@@ -87,36 +87,18 @@ def _taps(kernel: Tensor) -> Tensor:
 
 
 def _run_forward(x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
-    steps, batch, _ = x.shape
-    taps, K = _taps(kernel), kernel.shape[-1]
-    y = x.new_zeros(length, batch, len(kernel))
-    rows_x, rows_y = x.flatten(0, 1), y.flatten(0, 1)
-    for D in range(K):
-        i, o = _rows(steps, batch, start, length, D)
-        if o.stop > o.start:
-            rows_y[o].addmm_(rows_x[i], taps[K - 1 - D].T)
-    return y
+    return _time_products.forward(x.contiguous(), _taps(kernel), start, length, _halvings(x, kernel, start))
 
 
 def _run_backward(
     g: Tensor, x: Tensor, kernel: Tensor, start: int, to_x: bool, to_kernel: bool
 ) -> tuple[Tensor, Tensor]:
-    (steps, batch, _), length = x.shape, len(g)
-    taps, K = _taps(kernel), kernel.shape[-1]
-    g_x, g_kernel = _gradients(x, kernel, to_x, to_kernel)
-    g_taps = g_kernel.movedim(-1, 0)
-    rows_g, rows_x, rows_g_x = g.flatten(0, 1), x.flatten(0, 1), g_x.flatten(0, 1)
-    g_x.zero_()
-    for D in range(K):
-        i, o = _rows(steps, batch, start, length, D)
-        if o.stop == o.start:
-            if to_kernel:
-                g_taps[K - 1 - D].zero_()
-            continue
-        if to_x:
-            rows_g_x[i].addmm_(rows_g[o], taps[K - 1 - D])
-        if to_kernel:
-            torch.mm(rows_g[o].T, rows_x[i], out=g_taps[K - 1 - D])
+    g, x, halvings = g.contiguous(), x.contiguous(), _halvings(x, kernel, start)
+    g_x, g_kernel = _gradients(x, kernel, False, to_kernel)
+    if to_x:
+        g_x = _time_products.gradient_of_x(g, _taps(kernel), len(x), start, halvings)
+    if to_kernel:
+        _time_products.gradient_of_taps(g, x, g_kernel.movedim(-1, 0), start, halvings)
     return g_x, g_kernel
 
 
