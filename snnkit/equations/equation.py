@@ -59,8 +59,14 @@ class Equation(Parametric):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if "v_reset" in vars(cls):
-            raise TypeError(f"{cls.__name__}: v_reset belongs to the reset. Write default_reset = Hard({cls.v_reset}).")
+        own = vars(cls)
+        if "v_reset" in own:
+            raise TypeError(
+                f"{cls.__name__}: v_reset belongs to the reset. Write default_reset = Hard({own['v_reset']})."
+            )
+        for name in cls.parameter_names + cls.option_names:
+            if name in _RESERVED:
+                raise TypeError(f"{cls.__name__}: {name!r} has a meaning for every neuron. Choose another name.")
 
     def __init__(
         self,
@@ -163,10 +169,10 @@ class Equation(Parametric):
         bound = self.bind(parameters)
         try:
             returned = bound.step(x, **states)
-            trace.verify()
         except (TypeError, ValueError, AttributeError) as error:
             raise TypeError(f"{type(self).__name__}.step cannot be traced{_line_of(error)}: {error}") from error
         output, results = self._checked(trace, returned)
+        trace.verify()
         return TracedStep(
             trace,
             {n: s.index for n, s in parameters.items()},
@@ -198,6 +204,9 @@ class Equation(Parametric):
         parts = [f"surrogate={self.surrogate!r}", f"reset={self.reset_rule!r}"] if self._fires else []
         joined = ", ".join(parts)
         return f"{own}{', ' if parts and not own.endswith('(') else ''}{joined})"
+
+
+_RESERVED = {*dir(Equation), *Equation.__annotations__} - {"v_rest", "v_start"}
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Parametric:
         super().__setattr__(name, value)
 
     def check(self, name: str, value: Any) -> None:
-        """Raise ValueError if a number is impossible for the parameter: not finite, or not positive where it must be."""
+        """Raise ValueError if a number is impossible for a parameter: not finite, or not positive where it must be."""
         if not isinstance(value, float):
             return
         if name in self.positive and not value > 0:

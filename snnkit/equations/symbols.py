@@ -8,6 +8,7 @@ whatever ``Value`` it is given: on tensors (the reference, in ``snnkit.ops.refer
 from __future__ import annotations
 
 import builtins
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ class Value:
     def __neg__(self) -> Any:
         return apply("neg", self)
 
+    def __pos__(self) -> Any:
+        return self
+
     def __abs__(self) -> Any:
         return apply("abs", self)
 
@@ -80,7 +84,8 @@ class Value:
 
     def __bool__(self) -> bool:
         raise TypeError(
-            "A step cannot branch on a membrane (if, and, or, not, min, max). Use where(condition, a, b), minimum."
+            "A step cannot branch on a membrane (if, and, or, not, min, max). "
+            "Use where(condition, a, b), minimum(a, b) or maximum(a, b)."
         )
 
 
@@ -98,6 +103,11 @@ class Operation:
     text: str
     rule: Rule
     is_condition: bool = False
+
+    @property
+    def arity(self) -> int:
+        """How many arguments it takes."""
+        return len(inspect.signature(self.python).parameters)
 
 
 def _nothing(g: Any, y: Any, *arguments: Any) -> tuple[None, ...]:
@@ -267,6 +277,8 @@ def maximum(a: Any, b: Any) -> Any:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b."""
+    if isinstance(condition, bool):  # an option of the neuron
+        return a if condition else b
     return apply("where", condition, a, b)
 
 

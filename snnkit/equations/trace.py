@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,20 +69,35 @@ class Trace:
         return Symbol(self, self._number("input", (name,), place))
 
     def add(self, name: str, arguments: Iterable[Any]) -> Any:
-        """The result of an operation; zeros and ones of the reverse pass are simplified away by ``Adjoints``."""
-        references, place = [], COEFFICIENT
-        for argument in arguments:
+        """The result of an operation.
+
+        Raises:
+            TypeError: an argument is neither a number nor a symbol, or a condition where a number is needed.
+            ValueError: an argument belongs to another trace.
+        """
+        references: list[Ref | float] = []
+        place = COEFFICIENT
+        for position, argument in enumerate(arguments):
             if isinstance(argument, Symbol):
                 if argument.trace is not self:
                     raise ValueError("A value of another step was used; a step may only use its own x and states.")
+                self._check_kind(name, position, argument.index)
                 references.append(Ref(argument.index))
                 if self.nodes[argument.index].place == LANE:
                     place = LANE
-            elif isinstance(argument, (int, float)):
+            elif isinstance(argument, numbers.Real):
                 references.append(float(argument))
             else:
-                raise TypeError(f"{name} got a {type(argument).__name__}; a step works on numbers, x, states, parameters.")
+                kind = type(argument).__name__
+                raise TypeError(f"{name} got a {kind}; a step works on numbers, x, states and parameters.")
         return Symbol(self, self._number(name, tuple(references), place))
+
+    def _check_kind(self, operation: str, position: int, index: int) -> None:
+        """Conditions go into the first place of ``where`` and nowhere else."""
+        is_condition = self.nodes[index].is_condition
+        if is_condition != (operation == "where" and position == 0):
+            got, want = ("a condition", "a number") if is_condition else ("a number", "a condition")
+            raise TypeError(f"{operation} got {got} where it needs {want}. Use where(condition, 1.0, 0.0).")
 
     def _number(self, operation: str, arguments: tuple[Any, ...], place: str) -> int:
         # repr keeps 0.0 and -0.0 apart, which compare equal.
@@ -124,19 +140,26 @@ class Trace:
         return {index: gradient.get(index, 0.0) for index in wanted}
 
     def verify(self) -> None:
-        """Check that the list is well formed: known operations, arguments before their use, conditions in place."""
+        """Check that the list is well formed, before it is printed.
+
+        Operations are known and have their number of arguments, arguments come before their use, conditions stand where
+        conditions belong, and what is computed before the loop does not depend on the loop.
+        """
         for index, node in enumerate(self.nodes):
             if node.operation == "input":
                 continue
             if node.operation not in OPERATIONS:
                 raise ValueError(f"node {index} has the unknown operation {node.operation!r}.")
+            arity = OPERATIONS[node.operation].arity
+            if len(node.arguments) != arity:
+                raise ValueError(f"node {index}: {node.operation} takes {arity} arguments, got {len(node.arguments)}.")
             for position, argument in enumerate(node.arguments):
-                if not isinstance(argument, Ref):
+                if isinstance(argument, float):
                     continue
-                if argument.index >= index:
-                    raise ValueError(f"node {index} uses node {argument.index}, which comes after it.")
-                is_condition = self.nodes[argument.index].is_condition
-                wants_condition = node.operation == "where" and position == 0
-                if is_condition != wants_condition:
-                    got, want = ("a condition", "a number") if is_condition else ("a number", "a condition")
-                    raise TypeError(f"{node.operation} got {got} where it needs {want}. Use where(condition, 1, 0).")
+                if not isinstance(argument, Ref):
+                    raise ValueError(f"node {index} has the argument {argument!r}, neither a node nor a float.")
+                if not 0 <= argument.index < index:
+                    raise ValueError(f"node {index} uses node {argument.index}, which does not come before it.")
+                if node.place != LANE and self.nodes[argument.index].place == LANE:
+                    raise ValueError(f"node {index} is computed before the loop but uses node {argument.index} of it.")
+                self._check_kind(node.operation, position, argument.index)

@@ -12,7 +12,7 @@ from typing import Any
 
 from snnkit.equations.symbols import OPERATIONS
 from snnkit.equations.trace import LANE, Ref
-from snnkit.ops.program import Program
+from snnkit.ops.program import Program, c_name
 
 
 def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> str:
@@ -29,7 +29,7 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
     tensors = [program.name_of(i) for i in program.tensor_coefficients]
     scalars = [(k, n) for k, n in enumerate(tensors) if layout[k] == "s"]
     lanes = [(k, n) for k, n in enumerate(tensors) if layout[k] == "l"]
-    states = list(program.states)
+    states = [c_name(n) for n in program.states]
     return "\n".join(
         [
             f"// {program.title}, generated from its equation: " + (", ".join(states)),
@@ -42,7 +42,7 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
             _table("NUMBERS", enumerate(numbers)),
             _table("SCALARS", scalars),
             _table("LANES", lanes),
-            _table("TRACES", ((k, str(states.index(n))) for k, n in enumerate(record))),
+            _table("TRACES", ((k, str(program.states.index(n))) for k, n in enumerate(record))),
             "",
             _forward(program),
             _backward(program, tensors),
@@ -61,9 +61,9 @@ def _table(name: str, rows: Iterable[tuple[int, str]]) -> str:
 
 def _forward(program: Program) -> str:
     step, name = program.step, program.name_of
-    known = {step.x: "x"} | {i: f"before.{n}" for n, i in step.before.items()}
+    known = {step.x: "x"} | {i: f"before.{c_name(n)}" for n, i in step.before.items()}
     lines, texts = _statements(program, program.forward_outputs, known)
-    lines += [f"after.{n} = {texts[i]};" for n, i in step.after.items()]
+    lines += [f"after.{c_name(n)} = {texts[i]};" for n, i in step.after.items()]
     lines += [f"return {texts[step.output]};"]
     head = "SNN_INLINE real forward(const real x, const State &before, const Coefficients &c, State &after) {"
     return _function(head, lines, name(step.output))
@@ -71,10 +71,10 @@ def _forward(program: Program) -> str:
 
 def _backward(program: Program, tensors: Sequence[str]) -> str:
     step = program.step
-    known = {step.x: "x", program.g_output: "g_s"} | {i: f"before.{n}" for n, i in step.before.items()}
-    known |= {i: f"g_after.{n}" for n, i in program.g_after.items()}
+    known = {step.x: "x", program.g_output: "g_s"} | {i: f"before.{c_name(n)}" for n, i in step.before.items()}
+    known |= {i: f"g_after.{c_name(n)}" for n, i in program.g_after.items()}
     lines, texts = _statements(program, program.backward_outputs, known)
-    lines += [f"g_before.{n} = {texts[i]};" for n, i in program.g_before.items()]
+    lines += [f"g_before.{c_name(n)} = {texts[i]};" for n, i in program.g_before.items()]
     gradients = {program.name_of(i): texts[g] for i, g in program.g_coefficients.items()}
     lines += [f"g_c.{n} = {gradients.get(n, '0')};" for n in tensors]
     lines += [f"return {texts[program.g_x]};"]

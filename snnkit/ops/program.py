@@ -8,6 +8,7 @@ tensors, computed by torch in float64 so that autograd carries their gradient on
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,31 @@ from snnkit.equations.equation import Equation
 from snnkit.equations.symbols import apply
 from snnkit.equations.trace import LANE, PARAMETER, Ref, Symbol
 from snnkit.ops.reference import TensorValue
+
+# Words of C++, and what the templates call their own.
+_RESERVED = frozenset(
+    """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const
+    consteval constexpr constinit const_cast continue decltype default delete do double dynamic_cast else enum
+    explicit export extern false float for friend goto if inline int linux long mutable namespace new noexcept
+    not not_eq nullptr operator or or_eq private protected public real register reinterpret_cast requires return
+    short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try
+    typedef typeid typename union unix unsigned using virtual void volatile wchar_t while xor xor_eq State
+    Coefficients Gradients
+    """.split()
+)
+
+
+def c_name(name: str) -> str:
+    """A name for C: the user's own, unless C might read it otherwise (a word of C, a macro, our own c3, a Greek tau).
+
+    >>> c_name("tau"), c_name("long"), c_name("c3"), c_name("NAN")
+    ('tau', 'long_', 'c3_', 'NAN_')
+    """
+    plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in name)
+    ours = re.fullmatch(r"[ct]\d+|\d.*|_.*", plain) or plain in _RESERVED or (plain.isupper() and len(plain) > 1)
+    return f"{'' if plain[0].isalpha() else 'n'}{plain}_" if ours or plain != name else plain
+
 
 class Program:
     """The traced step of one structure, with its backward appended to the same list of nodes.
@@ -87,7 +113,7 @@ class Program:
         """A name for a node in the generated text: the input's own, else its number."""
         node = self.step.trace.nodes[index]
         if node.operation == "input":
-            return str(node.arguments[0]).replace("surrogate.", "surrogate_").replace("reset.", "")
+            return c_name(str(node.arguments[0]).replace("surrogate.", "surrogate_").replace("reset.", ""))
         return f"{'c' if node.place != LANE else 't'}{index}"
 
     def evaluate(self, index: int, known: dict[int, Any]) -> Any:

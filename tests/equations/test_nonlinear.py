@@ -11,6 +11,7 @@ from snnkit.equations import EIF, LIF, QIF, Hard, Izhikevich, Soft
 from snnkit.ops import scan
 from tests.equations.oracle import RESETS, agree, drive, spikingjelly
 
+
 @pytest.mark.parametrize("reset", RESETS, ids=repr)
 def test_eif_is_eifnode(reset):
     agree(EIF(reset=reset), spikingjelly("EIFNode", reset), drive(-1.5, 2.5), {"v": "v"})
@@ -44,7 +45,8 @@ def test_the_compiled_form_agrees_with_spikingjelly(equation):
 
 def test_the_defaults_are_those_of_spikingjelly():
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
-    for equation, node in ((EIF(), neuron.EIFNode()), (QIF(), neuron.QIFNode()), (Izhikevich(), neuron.IzhikevichNode())):
+    for equation in (EIF(), QIF(), Izhikevich()):
+        node = getattr(neuron, f"{type(equation).__name__}Node")()
         for name, value in equation.parameters().items():
             if name.startswith("surrogate."):
                 assert node.surrogate_function.alpha == value
