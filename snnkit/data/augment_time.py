@@ -34,8 +34,9 @@ class TimeShift:
         shift = int(rng.integers(-self.max_steps, self.max_steps, endpoint=True))
         if is_events(sample):
             times = field(sample, "t", "TimeShift")
-            step = self.step_us / 1e6 if times.dtype.kind == "f" else self.step_us
-            moved = times + np.asarray(shift * step, np.float64 if times.dtype.kind == "f" else np.int64)
+            seconds = times.dtype.kind == "f"
+            amount = shift * (self.step_us / 1e6 if seconds else self.step_us)
+            moved = np.add(times, amount, dtype=np.float64 if seconds else np.int64)
             return replaced(sample, t=moved)[moved >= 0]
         frames = checked_frames(sample, "TimeShift")
         if shift < 0:

@@ -54,7 +54,7 @@ def replaced(events: np.ndarray, **fields: np.ndarray) -> np.ndarray:
 def microseconds(times: np.ndarray) -> np.ndarray:
     """Times in microseconds: int64 for whole numbers, float64 (1e6 t) for seconds in floating point.
 
-    Exact for float16 and float32. Float64 seconds that stand for whole microseconds, such as 0.145, give these.
+    Exact for float16 and float32. Float64 seconds that stand for whole microseconds, such as 1.001, give these.
     """
     times = np.asarray(times)
     if times.dtype.kind in "iu":
@@ -65,7 +65,7 @@ def microseconds(times: np.ndarray) -> np.ndarray:
     if len(bad):
         raise ValueError(f"{len(bad)} of {len(times)} spike times are not finite; the first is spike {bad[0]}.")
     exact = times.astype(np.float64) * 1e6
-    # 1e6 times 0.57 is 569999.9999999999. Products of float16 or float32 are never that near to a whole number.
+    # 1e6 * 1.001 is 1000999.9999999999. Products of float16 or float32 are never that near to a whole number.
     whole = np.rint(exact)
     return np.where(np.abs(exact - whole) <= 2.0**-50 * np.abs(exact), whole, exact)
 

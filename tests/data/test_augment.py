@@ -73,6 +73,18 @@ def test_stretching_keeps_every_spike(rows, seed):
     assert TimeStretch(0.5, 2.0)(from_zero(events_of(rows)), generator(seed, 0, 0)).sum() == len(rows)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint16", "uint32"])
+def test_narrow_times_are_shifted_in_full_width(dtype):
+    scale = 1e-6 if dtype.startswith("f") else 1
+    events = spike_events(np.array([60_000]), np.array([1]))
+    narrow = np.empty(1, [("t", dtype), ("x", "i8")])
+    narrow["t"], narrow["x"] = np.array([60_000 * scale]).astype(dtype), 1
+    for seed in range(9):
+        wide, shifted = (TimeShift(4)(each, generator(seed, 0, 0))["t"] for each in (events, narrow))
+        assert shifted.dtype.itemsize == 8
+        assert np.abs(wide * scale - shifted - (60_000 * scale - narrow["t"].astype(float))).max() < 1e-12
+
+
 def test_frames_that_meet_are_added_beyond_uint8():
     frames = np.full((4, 3), 200, np.uint8)
     assert TimeStretch(0.5, 0.5)(frames, generator(0, 0, 0)).tolist() == [[400] * 3] * 2

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from snnkit.data import Bin, binned, spike_events
@@ -39,8 +39,9 @@ def test_frames_are_those_of_exact_fractions(rows, dtype, window_us, first):
 
 
 @given(spikes, st.sampled_from([1000, 10_000]), st.booleans())
+@example([(1_001_000, 0)], 1000, False)
 def test_float64_seconds_fall_where_their_microseconds_do(rows, window_us, first):
-    """0.57 s times 10^6 is a little less than 570,000 in float64, and a bin early if nobody looks."""
+    """1.001 s times 10^6 is a little less than 1,001,000 in float64, and a bin early if nobody looks."""
     bins = Bin(CHANNELS, window_us, from_first_spike=first)
     assert (bins(events_of(rows, "float64")) == bins(events_of(rows))).all()
 
