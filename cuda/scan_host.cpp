@@ -115,7 +115,7 @@ inline void ask_for(const real *row, int64_t n) {
 
 // One step of a block, from the states before to those after (the same memory, or not). With write, also the output.
 template <bool write>
-inline void forward_step(const Arguments &a, const Coefficients &common, const real *from, real *to, int64_t stride,
+inline void forward_step(const Arguments &a, const Coefficients common, const real *from, real *to, int64_t stride,
                          const real *__restrict x, real *__restrict s, int64_t first, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; i++) {
@@ -164,11 +164,21 @@ namespace {
 
 const real kNoGradient[kMostLanes] = {};
 
+// In float64, in an order that depends on n alone.
+inline double sum_of(const real *row, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; i++) sum += (double)row[i];
+  return sum;
+}
+
 // The reverse of one step of a block: g holds the gradients of the states after it, then of those before it.
 template <bool add>
-inline void backward_step(const Arguments &a, const Coefficients &common, const real *__restrict before,
+inline void backward_step(const Arguments &a, const Coefficients common, const real *__restrict before,
                           real *__restrict g, int64_t stride, const real *__restrict x, const real *__restrict g_s,
                           real *__restrict g_x, double *__restrict sums, int64_t first, int64_t n) {
+#define ROW(position, name) alignas(64) real row_##name[kMostLanes];
+  SCALARS(ROW)
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; i++) {
     Coefficients c = common;
@@ -182,9 +192,12 @@ inline void backward_step(const Arguments &a, const Coefficients &common, const 
     g_x[i] = add ? g_x[i] + g_in : g_in;
 #define STORE_BEFORE(position, name) g[position * stride + i] = g_before.name;
     STATES(STORE_BEFORE)
-#define SUM(position, name) sums[position * stride + i] += (double)g_c.name;
-    SCALARS(SUM) LANES(SUM)
+#define KEEP_ROW(position, name) row_##name[i] = g_c.name;
+#define ADD_LANE(position, name) sums[position * stride + i] += (double)g_c.name;
+    SCALARS(KEEP_ROW) LANES(ADD_LANE)
   }
+#define ADD_ROW(position, name) sums[position * stride] += sum_of(row_##name, n);
+  SCALARS(ADD_ROW)
 }
 
 // One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients.
@@ -262,12 +275,8 @@ extern "C" void scan_backward(const Arguments *arguments) {
     std::fill_n(sums, kTensors * m, 0.0);
     for (int64_t row = segment * a.rows / a.segments; row < (segment + 1) * a.rows / a.segments; row++)
       backward_block(a, blocking, row, first, n, memory + doubles, sums);
-#define TOTAL(position, name)                                                                       \
-    if (a.g_coefficients[position]) {                                                               \
-      double total = 0;                                                                             \
-      for (int64_t i = 0; i < n; i++) total += sums[position * m + i];                              \
-      a.g_coefficients[position][task] = total;                                                     \
-    }
+#define TOTAL(position, name) \
+    if (a.g_coefficients[position]) a.g_coefficients[position][task] = sums[position * m];
 #define KEEP(position, name) \
     if (a.g_coefficients[position]) std::copy_n(sums + position * m, n, a.g_coefficients[position] + segment * a.lanes + first);
     SCALARS(TOTAL) LANES(KEEP)
