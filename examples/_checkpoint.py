@@ -85,4 +85,5 @@ def load_tensors(path: Path) -> Any:
     except FileNotFoundError:
         refuse(f"{path} is missing: the checkpoint is not whole.")
     except (RuntimeError, EOFError, pickle.UnpicklingError) as problem:
-        refuse(f"{path} is damaged ({str(problem).splitlines()[0]}). Start a new run, or put a whole checkpoint there.")
+        reason = (str(problem).splitlines() or ["the file ends too early"])[0]
+        refuse(f"{path} is damaged: {reason.rstrip('.')}. Start a new run, or put a whole checkpoint there.")

@@ -26,6 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 import snnkit
+from snnkit.nn.neuron import check_parameters
 
 
 @dataclass
@@ -123,9 +124,7 @@ class Run:
         try:
             if not math.isfinite(loss):
                 raise ValueError(f"The loss became {loss}; a lower --lr may help.")
-            for name, module in model.named_modules():
-                if hasattr(module, "check_parameters"):  # neurons: tau > 0, no NaN
-                    module.check_parameters(name)
+            check_parameters(model)  # of neurons: tau > 0, no NaN
         except ValueError as problem:
             refuse(f"{problem} Log and last checkpoint: {self.folder}")
 

@@ -77,6 +77,7 @@ def read_recipe(kind: type, path: Path) -> dict[str, Any]:
             near = nearest(str(key), (*ABOUT, "settings"))
             refuse(f"{path}: unknown key '{key}'.{near} Options of the script go under 'settings'.")
     kinds, values = _types(kind), {}
+    choices = {f.name: f.metadata["choices"] for f in fields(kind)}
     for key, value in recipe["settings"].items():
         if key not in kinds:
             refuse(f"{path}: unknown setting '{key}'.{nearest(str(key), kinds)}")
@@ -84,6 +85,8 @@ def read_recipe(kind: type, path: Path) -> dict[str, Any]:
             values[key] = _convert(value, kinds[key])
         except (TypeError, ValueError):
             refuse(f"{path}: {key} should be {_type_name(kinds[key])}, got {value!r}.")
+        if choices[key] and value not in choices[key]:
+            refuse(f"{path}: {key} should be one of {', '.join(choices[key])}, got {value!r}.")
     return values
 
 
@@ -118,6 +121,7 @@ def _parser(kind: type, description: str, runs: Path) -> argparse.ArgumentParser
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.error = refuse  # type: ignore[method-assign]  # one line, without a page of usage before it
     parser.add_argument("--config", metavar="FILE.yaml", help="a recipe: settings with their source")
     resume = f"continue the run in this folder (default: the newest in {runs}/)"
     parser.add_argument("--resume", metavar="RUN", nargs="?", const="", help=resume)

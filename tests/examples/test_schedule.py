@@ -1,0 +1,69 @@
+"""The published recipe's tables and steps (fixtures of the official code)."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from train_shd import Settings, build_optimizers
+
+from snnkit import load_checkpoint
+from snnkit.models import DelaySNN
+from tests.shared import fixture
+
+
+def recipe(**changes):
+    return Settings(**{"lr": 5e-3, "lr_delay": 0.1, "weight_decay": 1e-5} | changes)
+
+
+@pytest.mark.parametrize("data", ["shd", "ssc", "gsc"])
+def test_rates_momentum_and_width_of_every_epoch_are_the_published_ones(data):
+    numbers = fixture("snn_delays_schedule")
+    config = numbers.config[data]
+    model = DelaySNN(in_features=3, hidden=(2,), num_classes=2, max_delay=config["max_delay"])
+    (weights, delays), schedules = build_optimizers(model, recipe(epochs=config["epochs"]))
+    rows = []
+    for _ in range(config["epochs"]):
+        first = weights.param_groups[0]
+        assert all(group["lr"] == first["lr"] for group in weights.param_groups)
+        rows.append((first["lr"], first["betas"][0], delays.param_groups[0]["lr"], model.sigma))
+        weights.step()
+        delays.step()
+        for schedule in schedules:
+            schedule.step()
+    lr, beta, lr_delay, sigma = np.array(rows).T
+    np.testing.assert_allclose(lr, numbers[f"output/{data}/lr_w"], rtol=1e-12, atol=0)
+    np.testing.assert_allclose(beta, numbers[f"output/{data}/beta1_w"], rtol=1e-12, atol=0)
+    np.testing.assert_allclose(lr_delay, numbers[f"output/{data}/lr_pos"], rtol=1e-12, atol=1e-18)
+    np.testing.assert_array_equal(sigma, numbers[f"output/{data}/SIG_float32"])
+
+
+def test_four_steps_over_two_epochs_end_where_the_official_code_does():
+    numbers = fixture("snn_delays_optim_steps")
+    config = numbers.config
+
+    def model_with(part):
+        model = DelaySNN(12, (16, 16), 6, max_delay=config["max_delay"], tau=config["init_tau"], dropout=0.0).double()
+        state = {name[len(part) :]: torch.from_numpy(numbers[name]) for name in numbers if name.startswith(part)}
+        load_checkpoint(model, state)
+        return model
+
+    model, after = model_with("state/"), model_with("state_after/")
+    optimizers, schedules = build_optimizers(model, recipe(epochs=config["epochs"], sigma=config["sigInit"]))
+    losses = []
+    for epoch in range(2):
+        for step in range(2):
+            x, y = (torch.from_numpy(numbers[f"input/{name}_{epoch}_{step}"]).double() for name in "xy")
+            loss = cross_entropy(model(x), y)
+            losses.append(loss.item())
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            model.clamp_()
+        for schedule in schedules:
+            schedule.step()
+    np.testing.assert_allclose(losses, numbers["output/losses"], rtol=1e-9)
+    expected = after.state_dict()
+    for name, value in model.state_dict().items():
+        error = (value - expected[name]).double().norm() / expected[name].double().norm()
+        assert error < 1e-9, (name, error)

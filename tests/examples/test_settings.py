@@ -1,0 +1,92 @@
+import pytest
+import yaml
+from _settings import ABOUT, read_recipe, read_settings, write_settings
+from train_shd import Settings
+
+from tests.examples import EXAMPLES
+
+RECIPE = "recipe: r\nsource: s\nsettings:\n"
+RECIPES = sorted((EXAMPLES / "configs").glob("*.yaml"))
+
+
+def settings(*arguments, **options):
+    return read_settings(Settings, [str(argument) for argument in arguments], "", **options)
+
+
+def refused(*arguments, **options):
+    with pytest.raises(SystemExit) as stop:
+        settings(*arguments, **options)
+    message = str(stop.value)
+    assert message.startswith("error: ") and len(message.splitlines()) == 1
+    return message
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_where_it_comes_from_what_to_expect_and_what_we_measured(path):
+    recipe = yaml.safe_load(path.read_text())
+    assert set(recipe) == {*ABOUT, "settings"}
+    values = read_recipe(Settings, path)
+    assert recipe["effective_batch"] == values["batch"] and recipe["epochs"] == values["epochs"]
+    augmented = any(values.get(name) for name in ("time_shift", "time_mask", "channel_shift", "neuron_mask", "cutmix"))
+    assert augmented == (recipe["augmentation"] != "none")
+
+
+def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_default(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE + "  epochs: 7\n  lr: 1e-3\n  hidden: [4, 5]\n")
+    ours, resumed = settings("--config", tmp_path / "r.yaml", "--epochs", 9)
+    assert (ours.epochs, ours.lr, ours.hidden, ours.batch, resumed) == (9, 1e-3, (4, 5), Settings.batch, None)
+
+
+def test_the_recipe_is_found_by_the_folder_of_the_data_then_by_the_data_set(tmp_path):
+    digits = tmp_path / "spoken_digits"
+    digits.mkdir()
+    assert settings("--dataset", "shd", "--root", digits)[0].epochs == 100
+    assert settings("--dataset", "shd", "--root", tmp_path)[0].epochs == 150
+    assert settings()[0] == Settings()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("  epochss: 3\n", "unknown setting 'epochss'. Near: epochs."),
+        ("  epochs: many\n", "epochs should be int, got 'many'"),
+        ("  epochs: true\n", "epochs should be int, got True"),
+        ("  hidden: 4\n", "hidden should be a list of int, got 4"),
+        ("  dataset: shdd\n", "dataset should be one of digits, shd, got 'shdd'"),
+        ("  epochs: 3\nsorce: x\n", "unknown key 'sorce'. Near: source."),
+        ("  - epochs\n", "a mapping 'settings'"),
+        ("  epochs: [\n", "is no YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_file_and_key(tmp_path, line, message):
+    (tmp_path / "r.yaml").write_text(RECIPE + line)
+    text = refused("--config", tmp_path / "r.yaml")
+    assert message in text and "r.yaml" in text
+
+
+def test_a_missing_recipe_says_where_it_was_looked_for_and_what_there_is(tmp_path):
+    message = refused("--config", tmp_path / "none.yaml")
+    assert str(tmp_path) in message and "shd.yaml" in message
+
+
+def test_a_wrong_option_is_refused_in_one_line():
+    assert "unknown option --epoch. Near: --epochs" in refused("--epoch", 3)
+    assert "--epochs: invalid int value: 'many'" in refused("--epochs", "many")
+    assert "'digits', 'shd'" in refused("--dataset", "shdd").replace("digits, shd", "'digits', 'shd'")
+
+
+def test_a_resumed_run_has_its_own_settings_and_changes_only_what_is_free(tmp_path):
+    first, _ = settings("--epochs", 9, "--hidden", 4, 5)
+    (tmp_path / "a").mkdir()
+    write_settings(first, tmp_path / "a" / "settings.json")
+    again, folder = settings("--resume", tmp_path / "a", "--workers", 3, "--epochs", 9)
+    assert (again.epochs, again.hidden, again.workers, folder) == (9, (4, 5), 3, tmp_path / "a")
+    assert "--epochs would make the resumed run another one" in refused("--resume", tmp_path / "a", "--epochs", 8)
+    assert settings("--resume", runs=tmp_path)[1] == tmp_path / "a"
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path):
+    assert "holds no run to resume" in refused("--resume", tmp_path)
+    assert "no run to resume in" in refused("--resume", runs=tmp_path)
+    (tmp_path / "settings.json").write_text('{"epochs": 3}')
+    assert "another script or version" in refused("--resume", tmp_path)

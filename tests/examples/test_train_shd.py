@@ -1,0 +1,204 @@
+"""Whole runs of train_shd.py as a user starts, kills and resumes them; the nets are tiny."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_shd import main
+
+from tests.examples.scripts import SMALL, finish, run, start
+
+
+def weights(folder):
+    return load_file(folder / "last" / "model.safetensors")
+
+
+def same_run(one, other):
+    """Weights, optimisers, schedules, generators, log and result are equal bit for bit; times and names are not."""
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    for name in ("training.pt", "random_0.pt"):
+        a, b = (torch.load(folder / "last" / name, weights_only=True) for folder in (one, other))
+        assert str(a) == str(b)  # nested lists of numbers and tensors; the weights have been compared in full
+    logs = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (one, other)]
+    for row in logs[0] + logs[1]:
+        del row["seconds"]
+    assert logs[0] == logs[1] and len(logs[0]) == 2
+    results = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
+    for key in ("accuracies", "epoch", "firing_rates"):
+        assert results[0][key] == results[1][key]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    out = run(*SMALL, "--run", "run", cwd=folder)
+    return folder / "run", out
+
+
+def position(folder):
+    try:
+        return json.loads((folder / "last" / "state.json").read_text())["position"]
+    except (OSError, ValueError):  # not there yet, or just being replaced
+        return {"epoch": -1, "step": 0}
+
+
+def wait_for(process, folder, epoch, step):
+    for _ in range(12000):
+        at = position(folder)
+        if process.poll() is not None or (at["epoch"], at["step"]) >= (epoch, step):
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("workers", "epoch", "step"), [(0, 1, 9), (2, 0, 5)])
+def test_a_run_killed_in_mid_epoch_and_resumed_equals_one_never_killed(tmp_path, unbroken, workers, epoch, step):
+    process = start(*SMALL, "--run", "run", "--workers", workers, "--checkpoint-steps", 1, cwd=tmp_path)
+    wait_for(process, tmp_path / "run", epoch, step)
+    os.kill(process.pid, signal.SIGKILL)
+    code, _, err = finish(process)
+    at = position(tmp_path / "run")
+    assert code == -signal.SIGKILL, err
+    assert at["epoch"] == epoch and at["step"] >= step and not (tmp_path / "run" / "result.json").exists()
+    run("--resume", "run", "--workers", workers, cwd=tmp_path)
+    same_run(tmp_path / "run", unbroken[0])
+
+
+def test_two_epochs_equal_one_and_a_resumed_one(tmp_path, unbroken):
+    process = start(*SMALL, "--stop-after", 1, cwd=tmp_path)
+    code, out, _ = finish(process)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert code == 130 and position(folder) | {"seconds": 0} == {
+        "epoch": 1, "step": 0, "loss": 0, "right": 0, "seen": 0, "seconds": 0,
+    }  # fmt: skip
+    assert out.splitlines()[-1].endswith(f"--resume runs/{folder.name}")
+    run("--resume", cwd=tmp_path)  # the newest
+    same_run(folder, unbroken[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_run_writes_a_checkpoint_and_the_line_that_resumes_it(tmp_path, unbroken, number):
+    process = start(*SMALL, "--run", "run", "--workers", 1, "--checkpoint-steps", 10, cwd=tmp_path)
+    wait_for(process, tmp_path / "run", 0, 10)
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert code == 130 and "Traceback" not in err, err
+    line = out.splitlines()[-1]
+    assert line.startswith("python ") and line.endswith("train_shd.py --resume run")
+    assert (tmp_path / "run" / "last" / "model.safetensors").exists()
+    if number == signal.SIGINT:
+        run(*line.split()[2:], cwd=tmp_path)
+        same_run(tmp_path / "run", unbroken[0])
+
+
+def test_a_run_leaves_log_result_picture_and_model_and_says_the_accuracy_last(unbroken):
+    folder, out = unbroken
+    lines = out.strip().splitlines()
+    result = json.loads((folder / "result.json").read_text())
+    accuracy = 100 * result["accuracies"]["test"]
+    assert lines[-1] == f"test accuracy {accuracy:.1f} % (epoch {result['epoch']} of 2, chosen on validation)"
+    assert any("spikes a step and neuron" in line for line in lines)
+    assert set(result["accuracies"]) == {"validation", "test", "test_without_delays"}
+    assert result["parameters"] == 2 * (64 * 12 + 12 * 10) + 2 * 12 and result["command"].startswith("python ")
+    assert (folder / "report.png").read_bytes()[:4] == b"\x89PNG"
+    assert list(folder.glob("events.out.tfevents.*"))
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    best = max(rows, key=lambda row: (float(row["validation_accuracy"]), -float(row["validation_loss"])))
+    assert int(best["epoch"]) == result["epoch"]
+    assert not list(folder.glob("*writing*")) and not list(folder.glob("*.old"))
+
+
+def test_the_saved_model_is_rebuilt_from_its_file_and_gives_the_same_accuracy(unbroken):
+    import snnkit
+    from snnkit.data import Digits, collate
+
+    model = snnkit.load_model(unbroken[0] / "best" / "model.safetensors").discretize()
+    x, labels, lengths = collate(list(Digits("test", steps=5)))
+    with torch.inference_mode():
+        right = (model(x, lengths).argmax(1) == labels).double().mean().item()
+    assert right == pytest.approx(json.loads((unbroken[0] / "result.json").read_text())["accuracies"]["test"])
+
+
+def write_set(folder, name, samples, speakers):
+    """A tiny set in SHD's layout, 3 classes told apart by their channels."""
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(len(name))
+    labels = np.arange(samples) % 3
+    with h5py.File(folder / f"shd_{name}.h5", "w") as file:
+        times = file.create_dataset("spikes/times", (samples,), h5py.vlen_dtype(np.float16))
+        units = file.create_dataset("spikes/units", (samples,), h5py.vlen_dtype(np.uint16))
+        for i, label in enumerate(labels):
+            times[i] = np.sort(rng.random(40) * rng.uniform(0.1, 0.3)).astype(np.float16)
+            units[i] = 230 * label + rng.integers(0, 230, 40)
+        file["labels"] = labels.astype(np.uint16)
+        file["extra/speaker"] = (np.arange(samples) % speakers).astype(np.uint16)
+        file["extra/keys"] = np.array([b"one", b"two", b"three"])
+
+
+def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_set(tmp_path, "train", 60, speakers=2)
+    write_set(tmp_path, "test", 30, speakers=3)
+    run(*"--dataset shd --root . --epochs 2 --hidden 8 --max-delay 5 --batch 16 --run run".split(), cwd=tmp_path)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    parts = result["accuracies"]
+    known, unheard = parts["test_known_speakers"], parts["test_unheard_speakers"]
+    assert result["samples"] == {"train": 54, "validation": 6, "test": 30}
+    assert parts["test"] == pytest.approx((20 * known + 10 * unheard) / 30)
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["official_padding"] and settings["hidden"] == [8]  # the published recipe, but for what was given
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--dataset shd", "needs --root"),
+        ("--dataset shd --root empty", "shd_train.h5"),
+        ("--dataset shd --root empty", "{folder}/empty"),
+        ("--dataset shd --root cut", "shd_train.h5 is truncated"),
+        ("--dataset shd --root nowhere", "{folder}/nowhere"),
+        ("--model delay_snn_shdd", "Near: delay_snn_shd"),
+        ("--tau -1", "tau must be > 0, got -1.0"),
+        ("--optimizer adammw", "Near: adamw"),
+        ("--validation 0", "share"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut").mkdir()
+    write_set(tmp_path / "cut", "train", 9, speakers=1)
+    path = tmp_path / "cut" / "shd_train.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments.split(), "--cpu"])
+    text = str(stop.value)
+    assert text.startswith("error: ") and message.format(folder=tmp_path) in text and len(text.splitlines()) <= 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_folder_in_use_and_a_checkpoint_of_another_model_are_refused(tmp_path, unbroken):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = finish(start(*SMALL, "--run", "run", cwd=tmp_path))
+    assert code == 1 and err.startswith("error: run already holds a run.") and "--resume run" in err
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(settings | {"hidden": [13]}))
+    code, _, err = finish(start("--resume", "run", cwd=tmp_path))
+    last = err.strip().splitlines()[-1]
+    assert code == 1 and "Traceback" not in err and last.startswith("error: run/last/model.safetensors does not fit")
+    assert "blocks.0.synapse.weight [12, 64, 1], here [13, 64, 1]" in last
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_names_the_options_with_their_defaults(tmp_path):
+    out = run("--help", cwd=tmp_path)
+    assert "--lr-delay" in out and "(default: 0.1)" in out and "--resume" in out
