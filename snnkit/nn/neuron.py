@@ -110,7 +110,7 @@ class Neuron(Stateful):
         result = run(self._plan, tensors, x, state, tuple(record), steps, final=return_state or in_carry)
         if in_carry:
             self.keep(result.state, self._neuron.bind(tensors).initial())
-        if self._observer is not None:
+        if self._observer is not None and self.equation._fires:  # a leaky integrator has no rate
             self._observer(result.output)
         if not record and not return_state:
             return result.output
