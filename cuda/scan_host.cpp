@@ -22,14 +22,15 @@ struct Arguments {
   const double *numbers;              // NUMBERS, then the initial value of each state
   const real *const *coefficients;    // SCALARS and LANES
   const real *x;
-  int64_t x_step, x_row;              // x_step = 0: one row is read at every step
+  int64_t x_step, x_row;              // x_step may be 0: one row is read at every step
   const real *const *before;          // a [rows, lanes] tensor for each state, or null: start from the numbers
   real *s, *const *after, *const *traces;   // [steps, rows, lanes]; [rows, lanes] or null
   const real *g_s;                    // null: no gradient arrives
   int64_t g_step, g_row;
   const real *const *g_after;         // [rows, lanes], each may be null
   const real *const *g_traces;        // [steps, rows, lanes], each may be null
-  real *g_x;                          // [steps, rows, lanes], or [rows, lanes] if x_step = 0
+  real *g_x;                          // [steps, rows, lanes], or [rows, lanes] if g_x_step = 0: the sum over the steps
+  int64_t g_x_step;
   real *const *g_before;              // [rows, lanes], each may be null
   double *const *g_coefficients;      // SCALARS: [segments * blocks]; LANES: [segments, lanes]
 };
@@ -242,10 +243,10 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
         if (a.g_s) ask_for(a.g_s + (t - kAhead) * a.g_step + row * a.g_row + first, n);
       }
       const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
-      if (!a.x_step && t + 1 < a.steps)
+      if (!a.g_x_step && t + 1 < a.steps)
         backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, sums, first, n);
       else
-        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + (a.x_step ? t * size : 0) + here, sums, first, n);
+        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + t * a.g_x_step + here, sums, first, n);
     }
   }
 #define LEAVE(position, name)                                                                       \
@@ -266,7 +267,7 @@ extern "C" void scan_backward(const Arguments *arguments) {
   const int64_t m = blocking.lanes, blocks = parts(a.lanes, m), chunks = std::max<int64_t>(parts(a.steps, blocking.chunk), 1);
   const int64_t reals = kStates * m * (2 + blocking.chunk + chunks), size = a.rows * a.lanes;
   const int64_t doubles = kTensors * m * (int64_t)(sizeof(double) / sizeof(real));
-  large_pages(a.g_x, (a.x_step ? a.steps : 1) * size * (int64_t)sizeof(real));
+  large_pages(a.g_x, (a.g_x_step ? a.steps : 1) * size * (int64_t)sizeof(real));
 #pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
   for (int64_t task = 0; task < a.segments * blocks; task++) {
     const int64_t segment = task / blocks, first = task % blocks * m, n = std::min(m, a.lanes - first);

@@ -19,7 +19,7 @@ from snnkit.ops.sources import source
 
 _FIELDS = (
     "steps", "rows", "lanes", "segments", "threads", "numbers", "coefficients", "x", "x_step", "x_row", "before", "s",
-    "after", "traces", "g_s", "g_step", "g_row", "g_after", "g_traces", "g_x", "g_before", "g_coefficients",
+    "after", "traces", "g_s", "g_step", "g_row", "g_after", "g_traces", "g_x", "g_x_step", "g_before", "g_coefficients",
 )  # fmt: skip
 _pack = struct.Struct(f"{len(_FIELDS)}q").pack  # three times as quick as filling a ctypes array
 _SMALL = 1 << 15  # lanes x steps below which waking the second thread costs more than it saves
@@ -107,7 +107,7 @@ def simple_forward(program: Program, x: Tensor, numbers: Sequence[float]) -> Ten
     lanes, threads, constants = size // total, cpu.threads() if size > _SMALL else 1, _constants(tuple(numbers))
     arguments = _pack(
         total, 1, lanes, 1, threads, constants.address, 0, x.data_ptr(), lanes, 0, 0, out.data_ptr(), 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0,
     )  # fmt: skip
     kernel(program, x.dtype, "", ()).forward(arguments)
     return out
@@ -119,7 +119,7 @@ def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[fl
     lanes, threads, constants = size // total, cpu.threads() if size > _SMALL else 1, _constants(tuple(numbers))
     arguments = _pack(
         total, 1, lanes, 1, threads, constants.address, 0, x.data_ptr(), lanes, 0, 0, 0, 0, 0, g.data_ptr(), lanes, 0,
-        0, 0, g_x.data_ptr(), 0, 0,
+        0, 0, g_x.data_ptr(), lanes, 0, 0,
     )  # fmt: skip
     kernel(program, x.dtype, "", ()).backward(arguments)
     return g_x
@@ -182,7 +182,8 @@ def backward(
         threads=cpu.threads() if rows * lanes * total > _SMALL else 1, numbers=constants.address,
         coefficients=at(tables[0]), x=row.data_ptr(), x_step=0 if steps >= 0 else row.stride(0), x_row=row.stride(1),
         before=at(tables[1]) if start else 0, g_after=at(tables[2]) if g_after else 0,
-        g_traces=at(tables[3]) if g_traces else 0, g_x=g_x.data_ptr(), g_before=at(tables[4]),
+        g_traces=at(tables[3]) if g_traces else 0, g_x=g_x.data_ptr(),
+        g_x_step=0 if steps >= 0 else rows * lanes, g_before=at(tables[4]),
     )  # fmt: skip
     if g_s is not None:
         given |= dict(g_s=g_s.data_ptr(), g_step=g_s.stride(0), g_row=g_s.stride(1))
