@@ -65,8 +65,8 @@ class CLIF(Equation):
 class CUBA(Equation):
     """c = c_decay c + x;  v = v_decay v + c;  s = [v >= v_threshold];  v = reset(v, s).
 
-    Current-based LIF: the input goes through a synaptic current c that decays, too. Decay factor and time constant:
-    decay = 1 - 1 / tau (Euler) or exp(-1 / tau) (exact). v decays to 0 whatever v_reset is, and starts at v_reset.
+    Current-based LIF as on Loihi (Davies et al. 2018): the input goes through a synaptic current c that decays, too.
+    A decay is 1 - 1 / tau (Euler) or exp(-1 / tau) (exact). v decays to 0 whatever v_reset is, and starts at v_reset.
     """
 
     c_decay, v_decay, v_threshold = 0.5, 0.75, 0.5

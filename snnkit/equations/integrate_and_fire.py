@@ -33,7 +33,7 @@ class LIF(Equation):
     """v = v + (x - (v - v_rest)) / tau;  s = [v >= v_threshold];  v = reset(v, s).
 
     With ``decay_input=False`` the input is not divided: v = v - (v - v_rest) / tau + x. v_rest is v_reset of a hard
-    reset, else 0. Same recurrence as SpikingJelly's LIFNode.
+    reset, else 0. Stein 1965; same recurrence as SpikingJelly's LIFNode.
     """
 
     tau, v_threshold = 2.0, 1.0
