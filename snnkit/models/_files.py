@@ -129,6 +129,14 @@ def _read_torch(path: Path) -> Any:
         zipped = file.read(2) == b"PK"
     if zipped and not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is cut short: a file of torch.save without its end ({path.stat().st_size} bytes).")
+    if zipped:  # torch.load itself does not look at the checksums
+        try:
+            with zipfile.ZipFile(path) as archive:
+                wrong = archive.testzip()
+        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged: {_first_line(error)}.") from error
+        if wrong is not None:
+            raise ValueError(f"{path} is damaged: the checksum of {wrong} is wrong.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

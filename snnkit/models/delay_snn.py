@@ -24,6 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snnkit import equations
 from snnkit.equations.surrogates import ATan, Surrogate
 from snnkit.models._classifier import Classifier
 from snnkit.models._registry import variants
@@ -73,7 +74,9 @@ class ParameterGroups(NamedTuple):
 class DelayBlock(nn.Module):
     """Connection -> norm -> neuron -> dropout (-> synaptic filter): ``[T, B, in]`` -> ``[T + tail, B, out]``."""
 
-    def __init__(self, synapse: nn.Module, features: int, neuron: nn.Module, dropout: float, filter: nn.Module) -> None:
+    def __init__(
+        self, synapse: DelayLinear | nn.Linear, features: int, neuron: nn.Module, dropout: float, filter: nn.Module
+    ) -> None:
         super().__init__()
         self.synapse = synapse
         self.norm = BatchNorm(features)
@@ -94,7 +97,7 @@ class DelayBlock(nn.Module):
 class DelayHead(nn.Module):
     """Connection -> membranes that never fire -> readout: ``[T, B, in]`` -> ``[B, classes]``."""
 
-    def __init__(self, synapse: nn.Module, membrane: nn.Module, readout: nn.Module | None) -> None:
+    def __init__(self, synapse: DelayLinear | nn.Linear, membrane: nn.Module, readout: nn.Module | None) -> None:
         super().__init__()
         self.synapse = synapse
         self.membrane = membrane
@@ -108,15 +111,13 @@ class DelayHead(nn.Module):
         return self.readout(v, None if lengths is None else lengths + tail)
 
 
-class SilentPLIF(PLIF):
-    """The membrane of a PLIF that never fires: a leaky integrator that learns its time constant."""
+class LearntLI(PLIF):
+    """Leaky integrator that learns its time constant as a PLIF does, 1 / tau = sigmoid(w)."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """v, ``[T, B, C]``."""
-        return super().forward(x, record=("v",))[1]["v"]
+    equation = equations.LI  # type: ignore[assignment]
 
 
-def connect(synapse: nn.Module, x: Tensor, tail: int) -> Tensor:
+def connect(synapse: DelayLinear | nn.Linear, x: Tensor, tail: int) -> Tensor:
     """Apply a delay layer, or a linear one, which knows no tail."""
     return synapse(x, tail=tail) if isinstance(synapse, DelayLinear) else synapse(x)
 
@@ -208,11 +209,11 @@ class DelaySNN(Classifier):
             )
             for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
         )
-        membrane = SilentPLIF(tau=tau, v_threshold=1e9, decay_input=False) if learn_tau else LI(tau, decay_input=False)
+        membrane = (LearntLI if learn_tau else LI)(tau, decay_input=False)
         head = self._connection(self.num_features, num_classes)
         self.head = DelayHead(head, membrane, None if readout is None else readout())
 
-    def _connection(self, inputs: int, outputs: int) -> nn.Module:
+    def _connection(self, inputs: int, outputs: int) -> DelayLinear | nn.Linear:
         """One layer's synapses, initialised as in the paper's code."""
         delays, bias = self.arguments["delays"], self.arguments["bias"]
         if delays is None:
@@ -237,14 +238,18 @@ class DelaySNN(Classifier):
                 are valid, as in the paper's code.
 
         Raises:
-            ValueError: x is not ``[T, B, in_features]``. TypeError: x is not floating.
+            ValueError: x is not ``[T, B, in_features]``, or lengths not ``[B]``.
+            TypeError: x is not floating, or wider than the weights.
         """
         if x.ndim != 3 or x.shape[2] != self.in_features:
             raise ValueError(
                 f"{self.variant or 'DelaySNN'} expects [T, B, {self.in_features}], time first, got {tuple(x.shape)}."
             )
+        dtype = self.head.synapse.weight.dtype
         if not x.is_floating_point():
             raise TypeError(f"{self.variant or 'DelaySNN'} expects a floating x, got {x.dtype}: x.float().")
+        if torch.promote_types(x.dtype, dtype) != dtype:
+            raise TypeError(f"x is {x.dtype}, the weights are {dtype}: x.to({dtype}), or model.to({x.dtype}).")
         x = self.forward_features(x, lengths)
         if lengths is not None:
             lengths = lengths + self._tail() * len(self.blocks)
@@ -273,7 +278,7 @@ class DelaySNN(Classifier):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh output layer for another number of classes in place of the old one."""
-        old = next(self.head.synapse.parameters())
+        old = self.head.synapse.weight
         self.num_classes = self.arguments["num_classes"] = num_classes
         self.head.synapse = self._connection(self.num_features, num_classes).to(old.device, old.dtype)
 

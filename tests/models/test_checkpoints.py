@@ -200,8 +200,12 @@ def test_another_number_of_classes_leaves_the_head_out_and_says_so(tmp_path, mod
 
 
 def test_another_number_of_classes_is_no_excuse_for_other_differences(model):
-    with pytest.raises(MismatchError, match=r"blocks.1.synapse.weight.*head.synapse.weight"):
-        snnkit.load_checkpoint(DelaySNN(**{**TINY, "num_classes": 5, "hidden": (8, 9)}), official(model))
+    with pytest.raises(MismatchError, match=r"blocks.0.synapse.weight.*head.synapse.weight"):
+        snnkit.load_checkpoint(DelaySNN(**{**TINY, "num_classes": 5, "hidden": (9, 7)}), official(model))
+    state = official(model)
+    del state["model.1.bias"]
+    with pytest.raises(MismatchError, match=r"missing: blocks.0.norm.bias.*head.synapse.weight"):
+        snnkit.load_checkpoint(DelaySNN(**{**TINY, "num_classes": 5}), state)
 
 
 def test_load_model_with_another_number_of_classes(tmp_path, model):
@@ -233,20 +237,24 @@ def test_arguments_that_no_tensor_shows_are_compared(tmp_path, model):
 
 
 class Hostile:
+    def __init__(self, folder):
+        self.folder = folder
+
     def __reduce__(self):
-        return os.mkdir, ("/tmp/snnkit_was_here",)
+        return os.mkdir, (str(self.folder),)
 
 
 def test_code_in_a_file_never_runs(tmp_path, model):
-    for held in (Hostile(), {"state_dict": official(model), "x": Hostile()}):
+    folder = tmp_path / "it ran"
+    for held in (Hostile(folder), {"state_dict": official(model), "x": Hostile(folder)}):
         torch.save(held, tmp_path / "a.pt")
         with pytest.raises(ValueError, match=r"holds posix.mkdir beside its tensors"):
             snnkit.load_checkpoint(model, tmp_path / "a.pt")
     with open(tmp_path / "b.pt", "wb") as file:
-        pickle.dump(Hostile(), file)
+        pickle.dump(Hostile(folder), file)
     with pytest.raises(ValueError):
         snnkit.load_checkpoint(model, tmp_path / "b.pt")
-    assert not os.path.exists("/tmp/snnkit_was_here")
+    assert not folder.exists()
 
 
 def test_foreign_types_are_named_with_the_one_way_in(tmp_path, model, x):
@@ -271,6 +279,9 @@ def test_broken_files_are_told_apart(tmp_path, model):
     pickled = (tmp_path / "good.pt").read_bytes()
     flipped = bytearray(data)
     flipped[-5] ^= 1
+    weights = model.head.synapse.weight.detach().numpy().tobytes()
+    damaged = bytearray(pickled)
+    damaged[pickled.index(weights) + 2] ^= 1
     header = 8 + int.from_bytes(data[:8], "little")
     cases = [
         (b"", "is empty"),
@@ -280,6 +291,7 @@ def test_broken_files_are_told_apart(tmp_path, model):
         (data[:20] + b"\xff" + data[21:], "is damaged: its header"),
         (data + b"more", "is damaged"),
         (pickled[: len(pickled) // 2], "is cut short: a file of torch.save without its end"),
+        (bytes(damaged), "is damaged: the checksum of .*/data/.* is wrong"),
         (b"<!DOCTYPE html><html>not found</html>", "neither a safetensors file nor one of torch.save.*DOCTYPE"),
         (b"version https://git-lfs.github.com/spec/v1", "neither a safetensors.*git-lfs"),
         (b"\x80\x02garbage", "is damaged"),

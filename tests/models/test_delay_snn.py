@@ -99,6 +99,7 @@ def test_a_training_step_gives_the_official_numbers(name):
     # The fixture's state_after was taken after the official evaluation had restored everything: it equals state.
     # Running statistics are compared in the test of four steps.
     assert int(model.blocks[0].norm.num_batches_tracked) == 1
+    assert all(layer.startswith("blocks.") for layer in rates), "output membranes never fire and have no rate"
     neurons = [key for key in reference.names("rate/") if float(reference[key]) > 0]
     for key, block in zip(sorted(neurons, key=lambda k: int(k.split(".")[1])), range(len(neurons)), strict=True):
         assert rates[f"blocks.{block}.neuron"] == pytest.approx(float(reference[key]), abs=1e-12)
@@ -154,6 +155,45 @@ def test_padding_of_any_content_and_length_changes_nothing_when_lengths_are_give
     # Sums over more (masked) steps may be taken in another order.
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "arguments",
+    [dict(), dict(bias=True, learn_tau=True, tau=2.0, filter_tau=2.5, learn_filter=True, kernel_count=2)],
+    ids=["paper", "all options"],
+)
+def test_gradients_of_the_smoothed_network_agree_with_finite_differences(arguments, training):
+    torch.manual_seed(0)
+    delays = LearntDelays(width=1.0, learn_width=True)
+    model = DelaySNN(4, (5,), 3, max_delay=5, delays=delays, dropout=0.0, **arguments).double().train(training)
+    for norm in (block.norm for block in model.blocks):
+        norm.momentum = 0.0  # finite differences call it often
+    names, values = zip(*model.named_parameters(), strict=True)
+    x = torch.rand(6, 3, 4, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([6, 2, 5])
+
+    def answer(x, *values):
+        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), (x, lengths))
+
+    with snnkit.relaxed(model):
+        assert torch.autograd.gradcheck(answer, (x, *values), eps=1e-6, atol=1e-6, rtol=1e-4)
+
+
+def test_chunks_with_lengths_answer_as_the_whole():
+    torch.manual_seed(0)
+    model = DelaySNN(6, (8, 9), 3, max_delay=5).double().train()
+    x, lengths = torch.rand(11, 4, 6, dtype=torch.float64) * 3, torch.tensor([11, 1, 7, 4])
+    model(x)  # gives the norms statistics with which neurons fire
+    model.eval()
+    with snnkit.carry(model):
+        whole = model(x, lengths)
+    with snnkit.carry(model):
+        for start in range(0, 11, 3):
+            part = x[start : start + 3]
+            y = model(part, (lengths - start).clamp(0, len(part)))
+    torch.testing.assert_close(y, whole, rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(y, model(x, lengths)), "without carry each layer adds its tail"
 
 
 def test_four_optimiser_steps_with_schedules_give_the_official_weights():
@@ -317,5 +357,7 @@ def test_a_wrong_input_is_refused_with_the_layout():
         model(torch.ones(5, 140))
     with pytest.raises(TypeError, match=r"torch.uint8: x.float\(\)"):
         model(torch.ones(5, 2, 140, dtype=torch.uint8))
+    with pytest.raises(TypeError, match=r"x is torch.float64, the weights are torch.float32: x.to\(torch.float32\)"):
+        model(torch.ones(5, 2, 140, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"lengths must be integers of shape \[B\]"):
         model(torch.ones(5, 2, 140), torch.ones(3, dtype=torch.long))

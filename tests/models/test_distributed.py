@@ -60,7 +60,7 @@ def test_two_processes_take_the_step_of_one(tmp_path):
     ]
     try:
         for run in runs:
-            text, _ = run.communicate(timeout=120)
+            text, _ = run.communicate(timeout=300)
             assert run.returncode == 0 and "equal" in text, text
     except subprocess.TimeoutExpired:
         pytest.fail("the processes wait for each other")

@@ -133,6 +133,36 @@ def test_copies_and_pickles_answer_the_same(name):
     assert torch.equal(model(x), y), "a copy shares no memory"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_autocast_keeps_parameters_and_gradients_in_float32(name, dtype):
+    model = build(name).train()
+    with torch.autocast("cpu", dtype):
+        y = model(sample(model))
+    cross_entropy(y, torch.tensor([0, 1, 2])).backward()
+    for key, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad.dtype == torch.float32, key
+            assert torch.isfinite(parameter.grad).all(), key
+
+
+def test_gradients_of_single_samples_through_torch_func(name):
+    model = build(name).eval()
+    parameters = {key: p.detach() for key, p in model.named_parameters() if p.requires_grad}
+    x, y = sample(model, 7), torch.tensor([0, 1, 2])
+
+    def loss(parameters, x, y):
+        return cross_entropy(torch.func.functional_call(model, parameters, (x[:, None],)), y[None])
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 1, 0))(parameters, x, y)
+    for b in range(3):
+        model.zero_grad()
+        cross_entropy(model(x[:, b : b + 1]), y[b : b + 1]).backward()
+        for key, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                torch.testing.assert_close(each[key][b], parameter.grad, rtol=1e-4, atol=1e-6, msg=key)
+    assert any(value.abs().sum() > 0 for value in each.values())
+
+
 @pytest.mark.parametrize("chunks", [(11,), (1,) * 11, (3, 3, 3, 2)], ids=str)
 def test_chunks_in_carry_answer_as_the_whole(name, chunks):
     model = build(name).eval().double()
@@ -174,9 +204,12 @@ def test_checkpointing_changes_no_gradient(name):
     for enable in (False, True):
         model = build(name).train()
         model.set_grad_checkpointing(enable)
+        runs: list[int] = []
+        model.blocks[0].register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
         torch.manual_seed(1)  # of the dropout
         x = sample(model, 13).requires_grad_()
         cross_entropy(model(x), torch.tensor([0, 1, 2])).backward()
+        assert len(runs) == 1 + enable, "a checkpointed block runs again in the backward"
         gradients = [x.grad, *(p.grad for p in model.parameters() if p.requires_grad)]
         results.append(gradients + [value for key, value in model.state_dict().items() if "running" in key])
     for plain, again in zip(*results, strict=True):
