@@ -123,9 +123,9 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
 
 
 # Where torch.compile cannot trace a block, it would compile the frame of `checkpoint` alone, with `is_compiling` true,
-# and call torch's plain checkpoint: wrong gradients inside carry. It may inline `checkpoint`, but neither compile its
-# frame nor what runs below. (`torch.compiler.disable` forbids the first, too, and importing it here takes seconds.)
+# and call torch's plain checkpoint: wrong gradients inside carry. It may inline this function, not compile its frame.
+# (`torch.compiler.disable` forbids the first, too, and importing it here takes seconds.)
 _compiler.set_code_exec_strategy(
     checkpoint.__code__,
-    _compiler._FrameExecStrategy(_compiler._FrameAction.SKIP, _compiler._FrameAction.SKIP),
+    _compiler._FrameExecStrategy(_compiler._FrameAction.SKIP, _compiler._FrameAction.DEFAULT),
 )

@@ -115,7 +115,7 @@ class LastStep(Readout):
     initial = {"last": float("nan"), "seen": 0.0}
 
     def summary(self, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        """The last valid step, and whether there is one."""
+        """The last valid step, and whether this chunk has one."""
         steps = torch.full(x.shape[1:2], len(x), device=x.device) if mask is None else mask.flatten(1).sum(0)
         seen = (steps > 0).reshape(-1, *[1] * (x.ndim - 2))
         if len(x) == 0:
@@ -127,8 +127,7 @@ class LastStep(Readout):
 
     def join(self, before: dict[str, Tensor], chunk: dict[str, Tensor]) -> dict[str, Tensor]:
         """The later one, where there is one."""
-        last = torch.where(chunk["seen"], chunk["last"], before["last"])
-        return {"last": last, "seen": before["seen"] | chunk["seen"]}
+        return {**chunk, "last": torch.where(chunk["seen"], chunk["last"], before["last"])}
 
     def answer(self, summary: dict[str, Tensor]) -> Tensor:
         """The last step."""

@@ -98,6 +98,18 @@ def test_a_sample_without_valid_steps_shows(readout, value):
 
 
 @readouts
+def test_a_sample_that_is_reset_has_no_answer_before_its_next_valid_step(readout):
+    x, layer, none = sequence(4), readout(), torch.tensor([0, 0, 0])
+    with carry(layer) as state:
+        before = layer(x)
+        state.reset(torch.tensor([False, True, False]))
+        y = layer(x, none)
+    assert torch.equal(y[[0, 2]], before[[0, 2]])
+    empty = SumOverTime()(x, none) if layer.answers_without_steps else readout()(x, none)
+    torch.testing.assert_close(y[1], empty[1], equal_nan=True)
+
+
+@readouts
 def test_a_broken_membrane_shows(readout):
     x, layer = sequence(4), readout()
     x[2 if readout is not LastStep else 3, 1, 0] = float("nan")
@@ -122,7 +134,7 @@ def test_an_empty_batch_gives_an_empty_answer(readout):
 @pytest.mark.parametrize("readout", [SumOverTime, MeanOverTime, SumOfSoftmax])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_summed_in_float32(readout, dtype):
-    x = torch.ones(3001, 2, 2, dtype=dtype)  # 2049 is no float16
+    x = (1 + torch.rand(3001, 2, 2)).to(dtype)  # 2049 is no float16
     y = readout()(x)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, FORMULAS[readout](x.float()))
