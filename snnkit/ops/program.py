@@ -170,6 +170,11 @@ def program_of(neuron: Equation, tensors: tuple[str, ...]) -> Program:
     """The program of a neuron's structure with the named parameters as tensors; traced once."""
     key = (neuron.structure(), tensors)
     if key not in _programs:
+        if torch.compiler.is_compiling():
+            raise RuntimeError(
+                f"{type(neuron).__name__} is new to torch.compile: make it and run scan once outside the compiled function, "
+                "or use a layer of snnkit.nn, which is traced when it is made."
+            )
         program = Program(neuron, tensors)
         _programs[key] = program_by_key.setdefault(program.key, program)
     return _programs[key]

@@ -9,12 +9,11 @@ The compiled kernel keeps only x for the backward pass and computes the states a
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from snnkit.equations.equation import Equation
 from snnkit.ops import cpu, scan_cpu
@@ -336,6 +335,47 @@ def _is_simple(x: Tensor) -> bool:
     )
 
 
+class _Undifferentiable(torch.autograd.Function):
+    """The first tensors as they are, in a graph that hangs on all of them: a derivative that comes by raises."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise RuntimeError("scan cannot be differentiated twice: its kernels have no second derivative.")
+
+
+def _once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a second derivative raise, always, and cost nothing where none is asked for.
+
+    Torch's own decorator raises only where the gradient that arrives has a graph of its own: in ``gradient + x ** 2``,
+    and under ``torch.func``, the scan's part of the second derivative would be zero without a word.
+    """
+
+    @functools.wraps(backward)
+    def wrapped(ctx: Any, *gradients: Tensor | None) -> Any:
+        if not torch.is_grad_enabled():  # no create_graph
+            return backward(ctx, *gradients)
+        with torch.no_grad():
+            found = list(backward(ctx, *gradients))
+        places = [k for k, g in enumerate(found) if g is not None]
+        causes = [t for t in (*gradients, *ctx.saved_tensors) if t is not None]
+        for k, g in zip(places, _Undifferentiable.apply(len(places), *(found[k] for k in places), *causes), strict=True):
+            found[k] = g
+        return tuple(found)
+
+    return wrapped
+
+
+@_once_differentiable
 def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
     x, *tensors = ctx.saved_tensors
     numbers, steps, key, coefficients = ctx.rest
@@ -344,24 +384,18 @@ def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
     return found[0], None, None, None, None, *found[1:]
 
 
-_checked_gradients = once_differentiable(_gradients)
-
-
 class _Eager(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, numbers: Any, steps: int, key: str, coefficients: int, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        # Not spelt out: where nothing needs a gradient, torch.compile counts the names to see if there is a ctx.
+        x, numbers, steps, key, coefficients, *tensors = arguments
         ctx.save_for_backward(x, *tensors)
         ctx.rest = numbers, steps, key, coefficients
         ctx.set_materialize_grads(False)
         operator = _forward if _is_plain(x) else _forward_op
         return tuple(operator(x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key))
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        # Asked for a graph (create_graph), a second derivative must raise; else that check only costs time.
-        if torch.is_grad_enabled():
-            return _checked_gradients(ctx, *gradients)
-        return _gradients(ctx, *gradients)
+    backward = staticmethod(_gradients)
 
 
 class _Simple(torch.autograd.Function):
@@ -374,18 +408,14 @@ class _Simple(torch.autograd.Function):
         return scan_cpu.simple_forward(program, x, numbers)
 
     @staticmethod
+    @_once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         program, numbers = ctx.rest
-        if torch.is_grad_enabled() or not (g.is_contiguous() and _is_plain(g)):
-            return _checked_simple_gradients(ctx, g)
-        return scan_cpu.simple_backward(program, g, ctx.saved_tensors[0], numbers), None, None
-
-
-@once_differentiable
-def _checked_simple_gradients(ctx: Any, g: Tensor) -> Any:
-    program, numbers = ctx.rest
-    operator = _backward if _is_plain(g) else _backward_op
-    return operator([g], ctx.saved_tensors[0], (), (), numbers, -1, program.plain_key)[0], None, None
+        (x,) = ctx.saved_tensors
+        if g.is_contiguous() and _is_plain(g):
+            return scan_cpu.simple_backward(program, g, x, numbers), None, None
+        operator = _backward if _is_plain(g) else _backward_op
+        return operator([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 
 
 class _Functional(torch.autograd.Function):
@@ -403,7 +433,7 @@ class _Functional(torch.autograd.Function):
         ctx.save_for_backward(x, *tensors)
 
     @staticmethod
-    @once_differentiable
+    @_once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, *tensors = ctx.saved_tensors
         numbers, steps, key, coefficients = ctx.rest
