@@ -18,14 +18,11 @@ class EpochIndex(int):
 
     epoch: int
 
-    def __new__(cls, index: int, epoch: int) -> EpochIndex:
-        """The index as an int, with ``epoch``."""
+    def __new__(cls, index: int, epoch: int = 0) -> EpochIndex:
+        """The index as an int, with ``epoch``, which pickling keeps as the object's state."""
         self = super().__new__(cls, index)
         self.epoch = epoch
         return self
-
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]  # int's own gives one argument
-        return int(self), self.epoch
 
 
 class EpochSampler:

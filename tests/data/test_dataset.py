@@ -36,7 +36,7 @@ def test_the_epoch_of_an_index_beats_that_of_the_data_set():
 
 
 def test_indices_count_from_the_end_and_stop_there():
-    dataset = MadeFrames(6)
+    dataset = MadeFrames(6, transform=MASK)
     assert dataset[-1][0].tolist() == dataset[5][0].tolist() and len(list(dataset)) == 6
     for index in (6, -7):
         with pytest.raises(IndexError, match="has 6 samples"):
