@@ -29,12 +29,7 @@ class Parametric:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         names = self.parameter_names + self.option_names
-        if len(values) > len(names):
-            raise TypeError(
-                f"{type(self).__name__} takes at most {len(names)} values ({', '.join(names)}), got {len(values)}."
-            )
-        given = dict(zip(names, values, strict=False)) | named
-        for name, value in given.items():
+        for name, value in self.named(values, named).items():
             if name not in names:
                 near = get_close_matches(name, names, n=1)
                 hint = f" Near: {near[0]}." if near else ""
@@ -52,6 +47,23 @@ class Parametric:
             if isinstance(getattr(self, name), int):
                 self.__dict__[name] = float(getattr(self, name))
             self.check(name, getattr(self, name))
+
+    @classmethod
+    def named(cls, values: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
+        """The values, given in order, with their names, and the keywords.
+
+        Raises:
+            TypeError: too many values, or a name that is given twice.
+        """
+        names = cls.parameter_names + cls.option_names
+        if len(values) > len(names):
+            most = f"at most {len(names)} values ({', '.join(names)})"
+            raise TypeError(f"{cls.__name__} takes {most}, got {len(values)}.")
+        in_order = dict(zip(names, values, strict=False))
+        for name in in_order:
+            if name in keywords:
+                raise TypeError(f"{cls.__name__} got {name} twice: {in_order[name]!r} and {keywords[name]!r}.")
+        return in_order | keywords
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.parameter_names + self.option_names:

@@ -23,8 +23,8 @@ class Neuron(Stateful):
     """A layer of neurons on ``[T, B, ...]``.
 
     Args:
-        values: parameters of the equation, in its order or by name: numbers, or tensors that broadcast to ``x.shape[2:]``
-            (a tensor that is not learnt becomes a buffer).
+        values: parameters of the equation, in its order or by name: numbers, or tensors that broadcast to
+            ``x.shape[2:]`` (a tensor that is not learnt becomes a buffer).
         learn: names of parameters to learn, stored under these names. Default: the equation's ``learnt``, mostly none.
         shape: shape of the learnt parameters that are given as numbers: ``(C,)`` one a channel of ``[T, B, C]``,
             ``(C, 1, 1)`` one a channel of images. Default: one value.
@@ -46,10 +46,11 @@ class Neuron(Stateful):
         learn = self.equation.learnt if learn is None else learn
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
+        keywords = self.equation.named(values, keywords)
         tensors = {n: v for n, v in keywords.items() if isinstance(v, Tensor)}
-        self._neuron = self.equation(*values, **{n: v for n, v in keywords.items() if n not in tensors} | {
-            n: _some_number(n, v, self.equation) for n, v in tensors.items()
-        })  # fmt: skip
+        self._neuron = self.equation(**{n: _some_number(n, v) if n in tensors else v for n, v in keywords.items()})
+        for name, value in tensors.items():  # the largest value, too
+            self._neuron.check(name, float(value.max()))
         full = {n.rpartition(".")[2]: n for n in self._neuron.parameters() if not n.startswith("surrogate.")}
         for name in learn:
             if name not in full:
@@ -126,7 +127,8 @@ class Neuron(Stateful):
             problem = self._problem(own, getattr(self, own))
             if problem:
                 where = f"{name}.{own}" if name else own
-                raise ValueError(f"{where} became impossible in training: {problem} Lower its learning rate or bound it.")
+                remedy = "Lower its learning rate or bound it."
+                raise ValueError(f"{where} became impossible in training: {problem} {remedy}")
 
     def _problem(self, name: str, value: Tensor) -> str | None:
         """What is wrong with the values of a parameter, or None."""
@@ -137,8 +139,10 @@ class Neuron(Stateful):
             return f"{name} must be > 0, got {values.min().item()}."
         return None
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
-                              missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str]) -> None:  # fmt: skip
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
         problems = {n: self._problem(n, state_dict[prefix + n]) for n in self._tensor_names if prefix + n in state_dict}
         error_msgs += [f"{prefix}{problem}" for problem in problems.values() if problem]
         if not any(problems.values()):
@@ -162,15 +166,18 @@ class Neuron(Stateful):
             and v != default.parameters().get(n)
         ]  # fmt: skip
         shown += [f"{n}={getattr(mine, n)}" for n in mine.option_names if getattr(mine, n) != getattr(default, n)]
-        if mine.surrogate.structure() != default.surrogate.structure() or repr(mine.surrogate) != repr(default.surrogate):
+        theirs = default.surrogate
+        if mine.surrogate.structure() != theirs.structure() or repr(mine.surrogate) != repr(theirs):
             shown.append(f"surrogate={mine.surrogate!r}")
         if repr(mine.reset_rule) != repr(default.reset_rule):
             shown.append(f"reset={mine.reset_rule!r}")
         return ", ".join(shown + [f"{n}={tuple(getattr(self, n).shape)}" for n in self._tensor_names])
 
 
-def _some_number(name: str, value: Tensor, equation: type[Equation]) -> float:
+def _some_number(name: str, value: Tensor) -> float:
     """A number that stands for a tensor while the equation is built: its smallest value, so that it is checked."""
+    if not value.numel():
+        raise ValueError(f"{name} has no values: its shape is {tuple(value.shape)}.")
     if not value.isfinite().all():
         raise ValueError(f"{name} must be finite, got {value[~value.isfinite()].flatten()[0].item()}.")
     return float(value.min())

@@ -37,7 +37,7 @@ class AdLIF(Neuron):
     ) -> None:  # fmt: skip
         super().__init__(*values, learn=learn, shape=shape, **keywords)
         self.random_start = random_start
-        given = {*self.equation.parameter_names[: len(values)], *keywords}
+        given = self.equation.named(values, keywords)
         for name, (low, high) in equations.AdLIF.ranges.items():
             if isinstance(getattr(self, name, None), nn.Parameter) and name not in given:
                 nn.init.uniform_(getattr(self, name), low, high)
