@@ -181,6 +181,10 @@ def test_half_and_autocast_answer_in_their_dtype() -> None:
     assert y.dtype == torch.bfloat16
     assert (y.float() - full).norm() < 0.01 * full.norm()  # products of 8-bit mantissas, summed once in float32
     assert delayed_sum((x > 0), kernel).dtype == torch.float32
+    x, kernel = (q.detach().bfloat16() for q in case(63, K=63, dtype=torch.float32))
+    exact = delayed_sum(x.double(), kernel.double())
+    # The answer is rounded once, to 8 bits: at most 2^-9 of each number. 63 sums in half would be far off.
+    assert (delayed_sum(x, kernel).double() - exact).norm() < 2**-8 * exact.norm()
 
 
 def test_changing_the_input_in_place_is_noticed() -> None:
