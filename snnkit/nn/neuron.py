@@ -48,9 +48,10 @@ class Neuron(Stateful):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
         keywords = self.equation.named(values, keywords)
         tensors = {n: v for n, v in keywords.items() if isinstance(v, Tensor)}
-        self._neuron = self.equation(**{n: _some_number(n, v) if n in tensors else v for n, v in keywords.items()})
-        for name, value in tensors.items():  # the largest value, too
-            self._neuron.check(name, float(value.max()))
+        given: dict[str, Any] = keywords | {n: _some_number(n, v) for n, v in tensors.items()}
+        self._neuron = self.equation(**given)
+        for name in tensors:  # the largest value, too
+            self._neuron.check(name, float(tensors[name].max()))
         full = {n.rpartition(".")[2]: n for n in self._neuron.parameters() if not n.startswith("surrogate.")}
         for name in learn:
             if name not in full:

@@ -149,7 +149,8 @@ class TracedEquation(Equation):
 
     def __init__(self, program: Program, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> None:
         super().__init__()
-        self._program, self._known = program, dict(zip(program.tensor_coefficients, coefficients, strict=True))
+        self._program = program
+        self._known: dict[int, Any] = dict(zip(program.tensor_coefficients, coefficients, strict=True))
         self._known |= {i: float(v) for i, v in zip(program.number_coefficients, numbers, strict=False)}
 
     def step(self, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:

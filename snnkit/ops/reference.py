@@ -6,7 +6,7 @@ float64 and rounded once when they meet x or a state, as in the kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from snnkit.equations.equation import Equation
 from snnkit.equations.symbols import OPERATIONS, Value
 
 # Numbers become 0-d tensors, never Python scalars: torch divides a CUDA tensor by a scalar through its reciprocal.
-TORCH = {
+TORCH: dict[str, Callable[..., Tensor]] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "neg": torch.neg, "exp": torch.exp,
     "log": torch.log, "sqrt": torch.sqrt, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "atan": torch.atan,
     "erf": torch.erf, "abs": torch.abs, "sign": torch.sign, "floor": torch.floor, "round": torch.round,
