@@ -67,7 +67,7 @@ def norse() -> Layer:
 
 
 PEERS = {"SpikingJelly LIFNode": spikingjelly, "snnTorch Leaky": snntorch, "Norse LIF": norse}
-OURS: dict[str, Callable[[], torch.nn.Module]] = {"snnkit LIF": nn.LIF, "snnkit ALIF": nn.ALIF, "snnkit AdLIF": nn.AdLIF}
+OURS = {"snnkit LIF": nn.LIF, "snnkit ALIF": nn.ALIF, "snnkit AdLIF": nn.AdLIF}
 
 
 def training_step(layer: Layer, x: Tensor, g: Tensor) -> Callable[[], Any]:

@@ -173,7 +173,7 @@ def program_of(neuron: Equation, tensors: tuple[str, ...]) -> Program:
     if key not in _programs:
         if torch.compiler.is_compiling():
             raise RuntimeError(
-                f"{type(neuron).__name__} is new to torch.compile: make it and run scan once outside the compiled function, "
+                f"{type(neuron).__name__} is new to torch.compile: make it and run scan once outside the compiled "
                 "or use a layer of snnkit.nn, which is traced when it is made."
             )
         program = Program(neuron, tensors)

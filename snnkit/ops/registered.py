@@ -25,30 +25,49 @@ class Registered:
 
     Args:
         schema: as in ``torch.library``: ``"name(Tensor x, int size) -> Tensor"``. The name must be new in ``snnkit``.
-        kernel: the implementation on the CPU.
+        kernel: the implementation.
         fake: the same signature; outputs of the same shape, dtype and strides, without contents.
+        vmap: the rule of torch.library.register_vmap.
+        devices: where the kernel runs.
     """
 
-    def __init__(self, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        schema: str,
+        kernel: Callable[..., Any],
+        fake: Callable[..., Any],
+        vmap: Callable[..., Any] | None = None,
+        devices: Sequence[str] = ("CPU",),
+    ) -> None:
         name = schema.split("(")[0]
         _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-        _library.impl(name, kernel, "CPU")
+        for device in devices:
+            _library.impl(name, kernel, device)
         torch.library.register_fake(f"snnkit::{name}", fake, lib=_library)
+        if vmap is not None:
+            torch.library.register_vmap(f"snnkit::{name}", vmap, lib=_library)
         self.kernel = kernel
         self.op = getattr(torch.ops.snnkit, name).default
 
+    def way(self, x: Tensor) -> Callable[..., Any]:
+        """The kernel itself if x is plain, else the registered op."""
+        return self.kernel if is_plain(x) else self.op
+
     def __call__(self, *args: Any) -> Any:
         """Run the kernel itself on plain tensors, else the registered op."""
-        if torch.compiler.is_compiling() or not plain(args):
-            return self.op(*args)
-        return self.kernel(*args)
+        if all(is_plain(x) for x in args if isinstance(x, Tensor)):
+            return self.kernel(*args)
+        return self.op(*args)
 
 
-def plain(args: Sequence[object]) -> bool:
-    """Whether all tensors are torch's own, on the CPU, with no dispatch mode watching."""
-    if torch._C._len_torch_dispatch_stack() > 0:
-        return False
-    return all(type(x) in _PLAIN and x.device.type == "cpu" for x in args if isinstance(x, Tensor))
+def is_plain(x: Tensor) -> bool:
+    """Whether a kernel may be called with x itself: torch's own tensor, no graph in the making, no mode watching."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in _PLAIN
+        and (x.is_cpu or x.is_cuda)
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
 
 
 def wants_graph() -> bool:

@@ -1,0 +1,155 @@
+"""The gradient of the scan: its two operators under autograd, spelt for eager mode and for torch.func."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnkit.ops import cpu, scan_cpu
+from snnkit.ops.program import Program
+from snnkit.ops.registered import is_plain
+from snnkit.ops.scan_operator import scan_backward, scan_forward
+
+
+def differentiable_scan(
+    x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int, key: str
+) -> Sequence[Tensor]:
+    """``scan_forward`` with its gradient."""
+    if torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling():  # compile(func.grad(f)) would return silent zeros
+            raise RuntimeError("torch.compile over torch.func is not supported here; compile the inner function.")
+        return _Functional.apply(x, numbers, steps, key, len(coefficients), *coefficients, *before)
+    if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:  # a jvp must fail, not be zero
+        return _Eager.apply(x, numbers, steps, key, len(coefficients), *coefficients, *before)
+    return scan_forward.way(x)(x, coefficients, before, numbers, steps, key)
+
+
+def simple_scan(x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
+    """``differentiable_scan`` of x alone; ``is_simple(x)`` must hold."""
+    if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:
+        return _Simple.apply(x, program, numbers)
+    return scan_cpu.simple_forward(program, x, numbers)
+
+
+def is_simple(x: Tensor) -> bool:
+    """Whether the compiled kernel takes x as it is, and nobody looks on."""
+    return (
+        is_plain(x)
+        and not torch._C._are_functorch_transforms_active()
+        and x.is_cpu
+        and x.is_contiguous()
+        and (x.dtype == torch.float32 or x.dtype == torch.float64)
+        and x.numel() > 0
+        and cpu.refusal() is None
+    )
+
+
+class _Undifferentiable(torch.autograd.Function):
+    """The first tensors as they are, in a graph that hangs on all of them: a derivative that comes by raises."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise RuntimeError("scan cannot be differentiated twice: its kernels have no second derivative.")
+
+
+def _once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a second derivative raise, always, and cost nothing where none is asked for.
+
+    Torch's own decorator raises only where the gradient that arrives has a graph of its own: in ``gradient + x ** 2``,
+    and under ``torch.func``, the scan's part of the second derivative would be zero without a word.
+    """
+
+    @functools.wraps(backward)
+    def wrapped(ctx: Any, *gradients: Tensor | None) -> Any:
+        if not torch.is_grad_enabled():  # no create_graph
+            return backward(ctx, *gradients)
+        with torch.no_grad():
+            found = list(backward(ctx, *gradients))
+        places = [k for k, g in enumerate(found) if g is not None]
+        causes = [t for t in (*gradients, *ctx.saved_tensors) if t is not None]
+        marked = _Undifferentiable.apply(len(places), *(found[k] for k in places), *causes)
+        for k, g in zip(places, marked, strict=True):
+            found[k] = g
+        return tuple(found)
+
+    return wrapped
+
+
+@_once_differentiable
+def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
+    x, *tensors = ctx.saved_tensors
+    numbers, steps, key, coefficients = ctx.rest
+    found = scan_backward.way(x)(gradients, x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key)
+    return found[0], None, None, None, None, *found[1:]
+
+
+class _Eager(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        # Not spelt out: where nothing needs a gradient, torch.compile counts the names to see if there is a ctx.
+        x, numbers, steps, key, coefficients, *tensors = arguments
+        ctx.save_for_backward(x, *tensors)
+        ctx.rest = numbers, steps, key, coefficients
+        ctx.set_materialize_grads(False)
+        return tuple(scan_forward.way(x)(x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key))
+
+    backward = staticmethod(_gradients)
+
+
+class _Simple(torch.autograd.Function):
+    """The short way of small calls: x alone, in one piece, by the compiled kernel. Half of such a call is overhead."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rest = program, numbers
+        return scan_cpu.simple_forward(program, x, numbers)
+
+    @staticmethod
+    @_once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Any:
+        program, numbers = ctx.rest
+        (x,) = ctx.saved_tensors
+        if g.is_contiguous() and is_plain(g):
+            return scan_cpu.simple_backward(program, g, x, numbers), None, None
+        return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
+
+
+class _Functional(torch.autograd.Function):
+    """The spelling that torch.func asks for; slower to call."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, numbers: Any, steps: int, key: str, coefficients: int, *tensors: Tensor) -> Any:
+        return tuple(scan_forward.op(x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.rest = inputs[1:5]
+        ctx.save_for_backward(inputs[0], *inputs[5:])
+
+    @staticmethod
+    @_once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, *tensors = ctx.saved_tensors
+        numbers, steps, key, coefficients = ctx.rest
+        coefficients_, before = tensors[:coefficients], tensors[coefficients:]
+        found = scan_backward.op(list(gradients), x, coefficients_, before, numbers, steps, key)
+        return found[0], None, None, None, None, *found[1:]
+
+
