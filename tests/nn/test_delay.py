@@ -116,9 +116,10 @@ def test_no_synapse_is_lost_wherever_its_position_was_pushed(size: int, profile:
     with torch.no_grad():
         layer.P.copy_(torch.linspace(-size, size, 200).view(1, 200, 1, 1))
         layer.weight.fill_(1.0)
+    never_clamped = layer.discretize()
     layer.clamp_()
     assert layer.delay.min() == 0 and layer.delay.max() == size - 1
-    for whole in (layer, layer.discretize()):
+    for whole in (layer, layer.discretize(), never_clamped):
         torch.testing.assert_close(whole.kernel().sum(-1), torch.ones(200, 1), rtol=0, atol=1e-6)
 
 
