@@ -109,7 +109,7 @@ class Equation(Parametric):
         """Where the neuron starts: v_reset of a hard reset, else 0."""
         return self.reset_rule.v_rest
 
-    def step(self, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:
+    def step(self, x: Any, /, **states: Any) -> tuple[Any, dict[str, Any]]:
         """One time step: ``step(x, v=..., ...) -> (output, {"v": ..., ...})``."""
         raise TypeError(f"{type(self).__name__} has no step(self, x, {', '.join(self.states)}).")
 

@@ -152,8 +152,10 @@ class TracedEquation(Equation):
         self._program = program
         self._known: dict[int, Any] = dict(zip(program.tensor_coefficients, coefficients, strict=True))
         self._known |= {i: float(v) for i, v in zip(program.number_coefficients, numbers, strict=False)}
+        nodes = program.step.trace.nodes
+        self._known = {i: v != 0.0 if nodes[i].is_condition else v for i, v in self._known.items()}
 
-    def step(self, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:
+    def step(self, x: Any, /, **states: Any) -> tuple[Any, dict[str, Any]]:
         """One step of the traced neuron."""
         step = self._program.step
         known = {i: TensorValue(v, None) if isinstance(v, Tensor) else v for i, v in self._known.items()}

@@ -139,7 +139,10 @@ def _start(
     if state is None:
         if not plan.learnt_initial:
             return []
-        initial = [parameters[v] if isinstance(v, str) else torch.full((), v, device=x.device) for v in plan.initial]
+        initial = [
+            parameters[v] if isinstance(v, str) else torch.full((), v, dtype=torch.float64, device=x.device)
+            for v in plan.initial
+        ]
         return [value.to(dtype).expand(shape) for value in initial]
     if set(state) != set(names):
         raise ValueError(f"{plan.program.title} has the states {', '.join(names)}, got {', '.join(state) or 'none'}.")
