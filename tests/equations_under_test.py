@@ -107,7 +107,9 @@ def initial_state(neuron: Equation, x: Tensor) -> dict[str, Tensor]:
     """Return the equation's initial values as ``[B, ...]`` tensors."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return {
-        name: (value if isinstance(value, Tensor) else torch.tensor(value)).to(dtype).expand(x.shape[1:])
+        name: (value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64))
+        .to(dtype)
+        .expand(x.shape[1:])
         for name, value in neuron.initial().items()
     }
 
