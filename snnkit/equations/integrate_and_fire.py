@@ -1,14 +1,4 @@
-"""Integrate-and-fire neurons with one membrane v: IF, LIF and the readout LI. Time constants count steps.
-
-| you have | here |
-|---|---|
-| tau in ms, step dt in ms | tau / dt |
-| decay factor beta of v = beta v + x | ``LIF(tau=1 / (1 - beta), decay_input=False)`` |
-| decay factor beta of v = beta v + (1 - beta) x | ``LIF(tau=1 / (1 - beta))`` |
-| SpikingJelly ``decay_input`` | the same |
-| snnTorch ``Leaky(beta)`` | ``decay_input=False``; it resets one step later |
-| NIR ``LIF(tau, r=1)`` with step dt | ``LIF(tau=tau / dt)`` |
-"""
+"""Integrate-and-fire neurons with one membrane v: IF, LIF and the readout LI. Time constants count steps."""
 
 from __future__ import annotations
 
@@ -33,7 +23,18 @@ class LIF(Equation):
     """v = v + (x - (v - v_rest)) / tau;  s = [v >= v_threshold];  v = reset(v, s).
 
     With ``decay_input=False`` the input is not divided: v = v - (v - v_rest) / tau + x. v_rest is v_reset of a hard
-    reset, else 0. Stein 1965; same recurrence as SpikingJelly's LIFNode.
+    reset, else 0. Stein 1965; same recurrence as SpikingJelly's LIFNode. tau counts steps:
+
+    | you have | here |
+    |---|---|
+    | tau in ms and a step of dt ms | ``LIF(tau=tau / dt)`` |
+    | a decay beta, v = beta v + (1 - beta) x | ``LIF(tau=1 / (1 - beta))`` |
+    | a decay beta, v = beta v + x | ``LIF(tau=1 / (1 - beta), decay_input=False)`` |
+    | SpikingJelly's ``tau``, ``decay_input`` | the same |
+    | snnTorch's ``Leaky(beta, reset_delay=False)`` | ``LIF(tau=1 / (1 - beta), decay_input=False, v_reset=None)`` |
+    | NIR's ``LIF(tau, r)`` and a step dt | ``LIF(tau=tau / dt)`` on r x |
+
+    docs/neurons.md has more rows; each of them is a test.
     """
 
     tau, v_threshold = 2.0, 1.0
