@@ -24,5 +24,5 @@ def latency_frames(brightness: np.ndarray, levels: int, steps: int) -> np.ndarra
             f"brightness must be whole numbers in 0..{levels}, got {brightness.min()}..{brightness.max()}."
         )
     values = brightness.astype(np.int64)
-    time = (levels - values) * steps // levels
-    return ((np.arange(steps).reshape(-1, *[1] * values.ndim) == time) & (values > 0)).astype(np.uint8)
+    time = (levels - values) * steps // levels  # that of a dark pixel is ``steps``, after the end
+    return (np.arange(steps).reshape(-1, *[1] * values.ndim) == time).astype(np.uint8)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,16 +139,25 @@ def test_a_run_killed_while_writing_leaves_a_cache_that_the_next_run_builds_righ
     assert not list(folder.glob("*.part-*")), "and is cleared away"
 
 
-def _build(folder, results):
-    cache = DiskCache(Counted(), folder)
-    results.put((Counted.made, everything(cache)))
+class Unhurried(Counted):
+    """Takes long enough for the other processes to come."""
+
+    def stored(self, index, epoch=0):
+        time.sleep(0.1)
+        return super().stored(index, epoch)
+
+
+def _build(folder, ready, results):
+    ready.wait(60)
+    cache = DiskCache(Unhurried(), folder)
+    results.put((Unhurried.made, everything(cache)))
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 def test_of_several_processes_one_builds_and_all_read_the_same(tmp_path):
     context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    processes = [context.Process(target=_build, args=(tmp_path, results)) for _ in range(4)]
+    ready, results = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=_build, args=(tmp_path, ready, results)) for _ in range(4)]
     for process in processes:
         process.start()
     outcomes = [results.get(timeout=60) for _ in processes]

@@ -107,6 +107,7 @@ def test_a_refused_file_is_closed_again(tmp_path):
     file = write_file(tmp_path / "test.h5")
     with h5py.File(file, "a") as opened:
         del opened["spikes/units"]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as error:  # which keeps what it saw alive
         SpikeHDF5(file)
     h5py.File(file, "w").close()  # HDF5 refuses that while the file is open for reading
+    assert "spikes/units" in str(error.value)
