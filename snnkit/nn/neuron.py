@@ -5,6 +5,8 @@ The equation has the formula and the defaults; the module holds what is learnt, 
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -151,6 +153,13 @@ class Neuron(Stateful):
                 state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
             )
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A class that was made on the spot cannot be found by its name, but its equation can.
+        kind = type(self)
+        if getattr(sys.modules[kind.__module__], kind.__qualname__, None) is kind:
+            return super().__reduce_ex__(protocol)
+        return _empty, (kind.equation,), self.__getstate__()
+
     def __getstate__(self) -> dict[str, Any]:
         return {n: v for n, v in super().__getstate__().items() if n != "_plan"}
 
@@ -184,8 +193,9 @@ def _some_number(name: str, value: Tensor) -> float:
     return float(value.min())
 
 
-def neuron_module(equation: type[Equation], name: str | None = None) -> type[Neuron]:
-    """The module class of an equation, also of one of your own.
+@functools.cache
+def neuron_module(equation: type[Equation]) -> type[Neuron]:
+    """The module class of an equation, also of one of your own; the same class each time.
 
     >>> from snnkit.equations import IF
     >>> class Mine(IF):
@@ -194,7 +204,13 @@ def neuron_module(equation: type[Equation], name: str | None = None) -> type[Neu
     Mine()
     """
     text = f"{equation.__doc__}\n\nLayer on ``[T, B, ...]``; see ``Neuron`` for its arguments."
-    return type(name or equation.__name__, (Neuron,), {"equation": equation, "__doc__": text, "__module__": __name__})
+    return type(equation.__name__, (Neuron,), {"equation": equation, "__doc__": text, "__module__": __name__})
+
+
+def _empty(equation: type[Equation]) -> Neuron:
+    """A layer before its state is set: what pickle starts from."""
+    made = neuron_module(equation)
+    return made.__new__(made)
 
 
 IF = neuron_module(equations.IF)

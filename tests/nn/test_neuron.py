@@ -284,6 +284,12 @@ def test_copies_and_pickles_work_alike_and_apart():
         assert lif.tau.item() == 3.0
 
 
+def test_a_layer_made_on_the_spot_is_pickled_by_its_equation():
+    layer, x = nn.neuron_module(Steep)(), torch.rand(T, B, C)
+    again = pickle.loads(pickle.dumps(layer))
+    assert type(again) is type(layer) and torch.equal(again(x), layer(x))
+
+
 def test_annealing_a_number_changes_the_gradient():
     lif, x = nn.LIF(surrogate=ATan(2.0)), torch.randn(T, B, C).double().requires_grad_()
     before = torch.autograd.grad(lif(x).sum(), x)[0]
