@@ -14,6 +14,7 @@ import torch
 from _checkpoint import write_file
 from torch import Tensor, nn
 
+import snnkit
 from snnkit.nn import saturated, silent
 
 
@@ -74,7 +75,7 @@ def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: M
         if run.accelerator.device.type == "cuda"
         else f"{run.accelerator.device.type}, {torch.get_num_threads()} threads",
         "processes": run.accelerator.num_processes,
-        "versions": {"python": platform.python_version()}
+        "versions": {"python": platform.python_version(), "snnkit": snnkit.__version__}
         | {name: version(name) for name in ("torch", "numpy", "timm", "accelerate")},
         "command": shlex.join(["python", *sys.argv]),
     }
@@ -107,7 +108,7 @@ def spikes_of(model: nn.Module, x: Tensor, device: torch.device) -> dict[str, np
     spikes: dict[str, np.ndarray] = {}
     hooks = [
         block.neuron.register_forward_hook(
-            lambda module, inputs, s, name=f"layer {i}": spikes.update({name: s[:, 0].cpu().numpy()})
+            lambda module, inputs, s, name=f"layer {i}": spikes.update({name: s[:, 0].float().cpu().numpy()})
         )
         for i, block in enumerate(model.blocks, start=1)
     ]

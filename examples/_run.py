@@ -45,7 +45,7 @@ class Run:
     """One training: where it writes, when it writes a checkpoint, and when it stops.
 
     Args:
-        settings: the script's settings; those used here are run, checkpoint_seconds, checkpoint_steps.
+        settings: the script's settings; those used here are folder, checkpoint_seconds, checkpoint_steps.
         name: name of a new run's folder under ``runs/``; a time stamp is added.
         resumed: the folder of an earlier run to go on from, or None.
         accelerator: tells the processes apart.
@@ -56,9 +56,9 @@ class Run:
         self.many = accelerator.num_processes > 1
         stamp = [f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"]
         broadcast_object_list(stamp)  # the clocks of two processes may differ by a second
-        self.folder = resumed or Path(settings.run or stamp[0])
+        self.folder = resumed or Path(settings.folder or stamp[0])
         if not resumed and (self.folder / "settings.json").exists():
-            refuse(f"{self.folder} already holds a run. Go on with --resume {self.folder}, or give another --run.")
+            refuse(f"{self.folder} already holds a run. Go on with --resume {self.folder}, or give another --folder.")
         accelerator.wait_for_everyone()  # all have looked before one writes
         if self.main and not resumed:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class Run:
             where = f"in epoch {at.epoch + 1}, after {at.step} steps of it" if at.step else f"after epoch {at.epoch}"
             self.say(f"stopped {where}. This goes on from there:")
             self.say(f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(self.folder))}")
-        raise SystemExit(130)
+        raise SystemExit(130 if self.asked else 0)  # as a shell counts Ctrl-C; a planned stop is a success
 
     def restore(self, model: nn.Module, *states: Any) -> Position:
         """Read ``last`` into the arguments that ``save`` had and open the log; without a checkpoint: the start."""

@@ -92,7 +92,8 @@ class Settings:
     precision: str = option("no", "mixed precision", choices=("no", "bf16"))
     cpu: bool = option(False, "do not use a GPU")
     workers: int = option(0, "processes that load data", free=True)
-    run: str = option("", "folder of the run (default: a new one in runs/)")
+    # Not --run: torchrun reads options behind the script's name too, and has a --run-path.
+    folder: str = option("", "folder of the run (default: a new one in runs/)")
     checkpoint_seconds: float = option(60.0, "write a checkpoint after this time", free=True)
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
@@ -153,6 +154,8 @@ def build_optimizers(model: DelaySNN, settings: Settings) -> tuple[list[torch.op
     optimizers, schedules = [weights], list[Any]()
     if s.schedule == "onecycle":  # torch's defaults: up for 30 % of the epochs, and Adam's beta1 down meanwhile
         schedules.append(OneCycleLR(weights, s.lr, total_steps=s.epochs))
+    elif s.warmup >= s.epochs:
+        raise ValueError(f"warmup must be shorter than the {s.epochs} epochs, got {s.warmup}.")
     else:
         warmup = {"warmup_t": s.warmup, "warmup_lr_init": s.lr / 100, "warmup_prefix": True}
         schedules.append(CosineLRScheduler(weights, t_initial=s.epochs - s.warmup, **warmup))
@@ -246,7 +249,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     run.save(at, model, *optimizers, *schedules)
     snnkit.load_checkpoint(model, run.best_model())
-    twins = {"test": model.discretize(), "test_without_delays": model.without_delays()}
+    twins = {"test": model.discretize()}
+    if settings.delays != "none":
+        twins["test_without_delays"] = model.without_delays()
     scores = {name: evaluate(twin, data.test, settings, accelerator) for name, twin in twins.items()}
     write_report(run, settings, model, data, scores)
     run.close()

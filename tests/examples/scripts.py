@@ -16,10 +16,11 @@ SMALL = (
 )
 
 
-def start(*arguments: str | Path, cwd: Path, script: str = "train_shd.py") -> subprocess.Popen[str]:
-    """A running script."""
+def start(*arguments: object, cwd: Path, processes: int = 1) -> subprocess.Popen[str]:
+    """A running train_shd.py, by torchrun if it is to have several processes."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, str(EXAMPLES / script), *map(str, arguments)],
+        [sys.executable, *(torchrun if processes > 1 else []), str(EXAMPLES / "train_shd.py"), *map(str, arguments)],
         cwd=cwd,
         env=ENVIRONMENT,
         text=True,
@@ -34,9 +35,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def run(*arguments: str | Path, cwd: Path) -> str:
+def run(*arguments: object, cwd: Path, processes: int = 1) -> str:
     """Output of a script that must succeed."""
-    code, out, err = finish(start(*arguments, cwd=cwd))
+    code, out, err = finish(start(*arguments, cwd=cwd, processes=processes))
     if code:
         raise RuntimeError(f"exit code {code}\n{out}\n{err}")
     return out

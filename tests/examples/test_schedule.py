@@ -67,3 +67,16 @@ def test_four_steps_over_two_epochs_end_where_the_official_code_does():
     for name, value in model.state_dict().items():
         error = (value - expected[name]).double().norm() / expected[name].double().norm()
         assert error < 1e-9, (name, error)
+
+
+def test_a_cosine_with_warm_up_peaks_after_the_warm_up_and_ends_low():
+    model = DelaySNN(in_features=3, hidden=(2,), num_classes=2, max_delay=5)
+    settings = recipe(epochs=20, schedule="cosine", warmup=4, optimizer="adamw")
+    (weights, _), (schedule, *_) = build_optimizers(model, settings)
+    rates = []
+    for epoch in range(20):
+        rates.append(weights.param_groups[0]["lr"])
+        schedule.step(epoch + 1)
+    assert rates[0] == pytest.approx(5e-5) and np.argmax(rates) == 4 and rates[4] == pytest.approx(5e-3)
+    assert sorted(rates[4:], reverse=True) == rates[4:] and rates[-1] < 0.02 * rates[4]
+    assert [group["weight_decay"] for group in weights.param_groups] == [1e-5, 0.0]
