@@ -99,6 +99,11 @@ class Equation(Parametric):
             return type(rule)(**rule.parameters(), detach=detach)
         return Soft(detach=detach) if v_reset is None else Hard(v_reset=v_reset, detach=detach)
 
+    @classmethod
+    def keyword_names(cls) -> tuple[str, ...]:
+        """All keywords of the constructor."""
+        return (*super().keyword_names(), "surrogate", "v_reset", "detach_reset", "reset")
+
     @property
     def v_rest(self) -> Any:
         """Where the leak goes: v_reset of a hard reset, else 0. An equation may have a parameter of this name."""
@@ -138,6 +143,8 @@ class Equation(Parametric):
         parts: dict[str, dict[str, Any]] = {"": {}, "surrogate": {}, "reset": {}}
         for name, value in values.items():
             part, _, own = name.rpartition(".")
+            if part not in parts:
+                self.refuse(name, tuple(self.parameters()))
             parts[part][own] = value
         bound = super().bind(parts[""])
         bound.__dict__.pop("_plan", None)

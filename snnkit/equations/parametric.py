@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from difflib import get_close_matches
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
+
+from snnkit._suggest import nearest
 
 
 class Parametric:
@@ -22,20 +24,16 @@ class Parametric:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        numbers = {n: v for n, v in vars(cls).items() if isinstance(v, (int, float)) and not n.startswith("_")}
-        options = [n for n, v in numbers.items() if isinstance(v, bool)]
+        found = {n: v for n, v in vars(cls).items() if isinstance(v, (int, float)) and not n.startswith("_")}
+        options = [n for n, v in found.items() if isinstance(v, bool)]
         cls.option_names = tuple(dict.fromkeys([*cls.option_names, *options]))
-        cls.parameter_names = tuple(dict.fromkeys([*cls.parameter_names, *(n for n in numbers if n not in options)]))
+        cls.parameter_names = tuple(dict.fromkeys([*cls.parameter_names, *(n for n in found if n not in options)]))
 
     def __init__(self, *values: Any, **named: Any) -> None:
         names = self.parameter_names + self.option_names
         for name, value in self.named(values, named).items():
             if name not in names:
-                near = get_close_matches(name, names, n=1)
-                hint = f" Near: {near[0]}." if near else ""
-                raise TypeError(
-                    f"{type(self).__name__} has no {name!r}.{hint} It takes: {', '.join(names) or 'nothing'}."
-                )
+                self.refuse(name, self.keyword_names())
             if name in self.option_names and not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, got {value!r}.")
             if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -47,6 +45,17 @@ class Parametric:
             if isinstance(getattr(self, name), int):
                 self.__dict__[name] = float(getattr(self, name))
             self.check(name, getattr(self, name))
+
+    @classmethod
+    def keyword_names(cls) -> tuple[str, ...]:
+        """All keywords of the constructor."""
+        return cls.parameter_names + cls.option_names
+
+    @classmethod
+    def refuse(cls, name: str, known: Sequence[str]) -> NoReturn:
+        """Raise the TypeError for a name that is none of the known ones."""
+        takes = ", ".join(known) or "nothing"
+        raise TypeError(f"{cls.__name__} has no {name!r}.{nearest(name, known)} It takes: {takes}.")
 
     @classmethod
     def named(cls, values: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
@@ -86,9 +95,20 @@ class Parametric:
         return {name: getattr(self, name) for name in self.parameter_names}
 
     def bind(self, values: dict[str, Any]) -> Any:
-        """A copy in which the named parameters have other values."""
+        """A copy in which the named parameters have other values: numbers, tensors, symbols.
+
+        Raises:
+            TypeError: a name that is none of ours.
+            ValueError: a number that is impossible for the parameter.
+        """
         bound = copy.copy(self)
-        bound.__dict__.update(values)
+        for name, value in values.items():
+            if name not in self.parameter_names + self.option_names:
+                self.refuse(name, self.parameter_names + self.option_names)
+            if isinstance(value, numbers.Real) and not isinstance(value, bool):
+                value = float(value)
+            self.check(name, value)
+            bound.__dict__[name] = value
         return bound
 
     def structure(self) -> tuple[Any, ...]:

@@ -48,6 +48,10 @@ class Neuron(Stateful):
         learn = self.equation.learnt if learn is None else learn
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
+        known = self.equation.keyword_names()
+        for name in keywords:
+            if name not in known:
+                self.equation.refuse(name, (*known, "learn", "shape", "device", "dtype"))
         keywords = self.equation.named(values, keywords)
         tensors = {n: v for n, v in keywords.items() if isinstance(v, Tensor)}
         given: dict[str, Any] = keywords | {n: _some_number(n, v) for n, v in tensors.items()}

@@ -106,7 +106,7 @@ def test_the_table_has_these_rows_and_no_others():
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
 def test_a_row_of_the_table_is_true(elsewhere):
     here, current = next(row[1:] for row in ROWS if row[0] == elsewhere)
-    # so strong that it fires, so weak that one soft reset brings it below the threshold (snnTorch goes another way there)
+    # Strong enough to fire, and weak enough that one soft reset brings it below the threshold (snnTorch differs there).
     x = drive(-0.2, 1.0) * (0.8 if "decay_input" in here else 6.0)
     names = NUMBERS | {"exp": math.exp, "x": x}
     neuron, row = eval(here, {**vars(equations)}, names), eval(current, {}, names)

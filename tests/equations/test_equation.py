@@ -133,10 +133,33 @@ def test_an_option_must_be_true_or_false():
         LIF(decay_input=1)
 
 
-@pytest.mark.parametrize(("wrong", "right"), [("taus", "tau"), ("v_treshold", "v_threshold"), ("decay", "decay_input")])
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("taus", "tau"), ("v_treshold", "v_threshold"), ("decay", "decay_input"), ("surogate", "surrogate")],
+)
 def test_an_unknown_keyword_names_the_nearest(wrong, right):
     with pytest.raises(TypeError, match=rf"LIF has no '{wrong}'\. Near: {right}\. It takes: tau, v_threshold"):
         LIF(**{wrong: 2.0})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("taus", "LIF has no 'taus'. Near: tau"),
+        ("surrogate.alhpa", "ATan has no 'alhpa'. Near: alpha"),
+        ("surogate.alpha", "LIF has no 'surogate.alpha'. Near: surrogate.alpha"),
+        ("reset.v_rest", "Hard has no 'v_rest'. Near: v_reset"),
+    ],
+)
+def test_a_misspelt_name_is_not_bound_to_nothing(wrong, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        LIF().bind({wrong: 2.0})
+
+
+def test_an_impossible_number_is_not_bound():
+    with pytest.raises(ValueError, match="tau must be > 0, got -1.0"):
+        LIF().bind({"tau": -1})
+    assert isinstance(LIF().bind({"tau": 3}).tau, float)
 
 
 def test_too_many_values_are_refused():

@@ -176,6 +176,8 @@ def test_a_value_that_became_impossible_in_training_is_named_and_gives_nan_meanw
 def test_an_unknown_keyword_names_the_nearest():
     with pytest.raises(TypeError, match=r"LIF has no 'taus'\. Near: tau"):
         nn.LIF(taus=2.0)
+    with pytest.raises(TypeError, match=r"LIF has no 'lear'\. Near: learn"):
+        nn.LIF(lear=("tau",))
     with pytest.raises(TypeError, match="LIF got tau twice: 3.0 and 2.0"):
         nn.LIF(3.0, tau=2.0)
 
@@ -275,13 +277,17 @@ def test_an_equation_of_your_own_becomes_a_layer():
 
 
 def test_copies_and_pickles_work_alike_and_apart():
-    lif = nn.LIF(tau=3.0, learn=("tau",), v_reset=None)
     x = torch.randn(T, B, C) * 2
-    for twin in (copy.deepcopy(lif), pickle.loads(pickle.dumps(lif))):
-        assert same_bits(twin(x), lif(x)).all()
-        with torch.no_grad():
-            twin.tau.fill_(9.0)
-        assert lif.tau.item() == 3.0
+    own = SteepLayer(learn=("v_threshold",))
+    for layer in (nn.LIF(tau=3.0, learn=("tau",), v_reset=None), nn.PLIF(3.0), nn.AdLIF(shape=(C,)), nn.KLIF(), own):
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            assert type(twin) is type(layer) and repr(twin) == repr(layer)
+            assert same_bits(twin(x), layer(x)).all()
+            first, second = (next(module.parameters()) for module in (layer, twin))
+            before = first.clone()
+            with torch.no_grad():
+                second.fill_(9.0)
+            assert torch.equal(first, before)
 
 
 def test_a_layer_made_on_the_spot_is_pickled_by_its_equation():
