@@ -16,7 +16,6 @@ class Filter(Equation):
     """y = y - (1 - x) y rate + x, and y is the answer; rate = 1 / tau."""
 
     rate = 0.01
-    positive = ("rate",)
     states = {"y": 0.0}
     _fires = False
 
