@@ -90,6 +90,13 @@ def test_a_value_beyond_the_range_acts_as_the_border_and_gets_no_gradient():
     assert (g != 0).tolist() == [False, True, True, True, False]
 
 
+def test_the_ranges_are_the_papers():
+    # exp(-1 / tau) for tau from 5 to 25 and from 30 to 120 steps
+    expected = {"alpha": (0.818731, 0.960789), "beta": (0.967216, 0.991701), "a": (-1.0, 1.0), "b": (0.0, 2.0)}
+    for name, borders in expected.items():
+        assert AdLIF.ranges[name] == pytest.approx(borders, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", AdLIF.ranges)
 def test_a_number_out_of_the_papers_range_is_refused(name):
     low, high = AdLIF.ranges[name]
