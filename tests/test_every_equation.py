@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +13,14 @@ from torch import Tensor
 
 import snnkit.equations
 from snnkit.equations import Equation, Reset, Surrogate
+from snnkit.ops import scan
 from snnkit.ops.program import plan_of
 from tests.closeness import error
+from tests.compiled_together import compiled_together
 from tests.equations_under_test import (
     EQUATIONS,
+    RESETS,
+    SURROGATES,
     by_reference,
     classes,
     drive,
@@ -79,3 +87,64 @@ def check_lists(equation: str, surrogate: str, reset: str, x: Tensor) -> None:
     got = [g_x, *g_state.values(), *on_tensors]
     for name, g, e in zip(["x", *start, *tensors], got, expected, strict=True):
         assert error(g, e) < 1e-12, f"{case}: gradient of {name}: {g}, expected {e}"
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_relaxed_gradients_equal_finite_differences(equation):
+    # Independent of our own reference: autograd only serves to be compared. Each surrogate and each reset comes by.
+    resets = resets_of(equation)
+    for k, surrogate in enumerate(surrogates_of(equation)):
+        check_relaxed(equation, surrogate, resets[k % len(resets)], by_reference)
+
+
+def check_relaxed(equation: str, surrogate: str, reset: str, run: Callable[..., Any], **keywords: Any) -> bool:
+    """Finite differences for the input, the first states and every parameter, those of the surrogate too."""
+    neuron = neuron_of(equation, surrogate, reset).as_relaxed()
+    neuron = with_tensors(neuron, (2,), torch.float64, list(neuron.parameters()))
+    tensors = neuron.parameters()
+    x = tamed(neuron, drive(equation, (3, 1, 2), seed=3)).requires_grad_()
+    start = {n: (v + 0.05).detach().requires_grad_() for n, v in initial_state(neuron, x).items()}
+
+    def outputs(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        states = dict(zip(start, values, strict=False))
+        parameters = dict(zip(tensors, values[len(start) :], strict=True))
+        s, state, traces = run(neuron.bind(parameters), x, states, tuple(start))
+        return (s, *(state[n] for n in start), *traces.values())
+
+    # Scaled, since some neurons' gradients are thousands: a tolerance is absolute as well as relative.
+    return torch.autograd.gradcheck(
+        outputs, (x, *start.values(), *tensors.values()), fast_mode=True, rtol=1e-4, atol=1e-6, **keywords
+    )
+
+
+def test_relaxed_kernels_equal_finite_differences():
+    cases = [(equation, "Sigmoid", "Soft") for equation in EQUATIONS]
+    cases += [("LIF", surrogate, reset) for surrogate, reset in zip(SURROGATES, itertools.cycle(RESETS), strict=False)]
+    results = compiled_together(lambda: [check_relaxed(*case, scan, raise_exception=False) for case in cases])
+    assert not [case for case, passed in zip(cases, results, strict=True) if not passed]
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_a_membrane_that_is_not_a_number_shows_in_the_output(equation):
+    x = drive(equation, (T, B, C))
+    x[1, 0, 1] = float("nan")
+    s = by_reference(neuron_of(equation), x)[0]
+    assert s[1:, 0, 1].isnan().all() and s.isnan().sum() == T - 1
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_every_neuron_fires_and_is_silent_under_its_drive(equation):
+    # Otherwise the comparisons above say little.
+    s = by_reference(neuron_of(equation), drive(equation, (20, B, C)))[0]
+    assert (s > 0).any() and not (s > 0).all()
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_numbers_that_are_impossible_are_refused(equation):
+    thing, options = EQUATIONS[equation]
+    for name in thing.parameter_names:
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            thing(**options, **{name: float("nan")})
+        if name in thing.positive:
+            with pytest.raises(ValueError, match=f"{name} must be"):
+                thing(**options, **{name: -1.0})
