@@ -12,14 +12,12 @@ processors multiply slowly. The compiled form sets them to zero, far below round
 """
 
 import argparse
-import math
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 
 import torch
+from _timing import best, machine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -126,17 +124,6 @@ def disagreement(steps: dict[str, Step], tolerance: float = 1e-5) -> str | None:
     return None
 
 
-def best(steps: dict[str, Step], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Best time of each, in ms; the candidates take turns."""
-    found = dict.fromkeys(steps, math.inf)
-    for _ in range(rounds):
-        for name, step in steps.items():
-            begin = clock()
-            step()
-            found[name] = min(found[name], 1e3 * (clock() - begin))
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("in", 512), ("out", 512), ("delay", 31), ("batch", 16), ("steps", 100), ("rounds", 10)):
@@ -168,12 +155,11 @@ def main() -> int:
         print(
             f"\n{C} x {out} x {K}, B={B}, T={T}, float32, SIG={sigma:g}; best of {args['rounds']}, forward and backward"
             f"{', processor time' if args['cpu_time'] else ''}\n"
-            f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
-            f"load average {os.getloadavg()[0]:.1f}; {path(layer.weight, layer.profile)}"
+            f"{machine()}; {path(layer.weight, layer.profile)}"
         )
         own = found["snnkit DelayLinear"]
         for name in [next(iter(steps)), *parts, *list(steps)[1:]]:
-            print(f"{name:26}{found[name]:9.1f} ms {found[name] / own:7.2f} x")
+            print(f"{name:26}{1e3 * found[name]:9.1f} ms {found[name] / own:7.2f} x")
         if isinstance(peer, str):
             print(f"{'DCLS Dcls1d':26}{peer}")
         else:

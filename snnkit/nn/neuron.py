@@ -5,7 +5,6 @@ The equation has the formula and the defaults; the module holds what is learnt, 
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -197,7 +196,9 @@ def _some_number(name: str, value: Tensor) -> float:
     return float(value.min())
 
 
-@functools.cache
+_made: dict[type[Equation], type[Neuron]] = {}
+
+
 def neuron_module(equation: type[Equation]) -> type[Neuron]:
     """The module class of an equation, also of one of your own; the same class each time.
 
@@ -207,8 +208,11 @@ def neuron_module(equation: type[Equation]) -> type[Neuron]:
     >>> neuron_module(Mine)()
     Mine()
     """
-    text = f"{equation.__doc__}\n\nLayer on ``[T, B, ...]``; see ``Neuron`` for its arguments."
-    return type(equation.__name__, (Neuron,), {"equation": equation, "__doc__": text, "__module__": __name__})
+    if equation not in _made:
+        text = f"{equation.__doc__}\n\nLayer on ``[T, B, ...]``; see ``Neuron`` for its arguments."
+        members = {"equation": equation, "__doc__": text, "__module__": __name__}
+        _made[equation] = type(equation.__name__, (Neuron,), members)
+    return _made[equation]
 
 
 def _empty(equation: type[Equation]) -> Neuron:

@@ -364,7 +364,8 @@ def test_half_and_double_weights_are_cast(model):
 
 
 def test_a_header_cannot_name_anything_outside_the_package(tmp_path, model):
-    for name in ("os.system", "data.Digits", "models._files.os.system", "nn.carry.Any", "builtins.eval", "ops..x", "nn"):
+    outside = ("os.system", "data.Digits", "models._files.os.system", "nn.carry.Any", "builtins.eval", "ops..x", "nn")
+    for name in outside:
         with pytest.raises(ValueError, match="no class of snnkit"):
             decode({"class": name})
     path = tmp_path / "a"

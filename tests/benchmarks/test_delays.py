@@ -12,6 +12,7 @@ from tests.shared import ROOT
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("benchmark_delays", ROOT / "benchmarks/delays.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,0 +1,1 @@
+"""The benchmarks: they name their peers and print no time of wrong numbers."""
