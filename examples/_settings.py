@@ -58,7 +58,7 @@ def read_settings(
     if resume is not None:
         folder = _newest(runs) if resume == "" else Path(resume)
         return _resumed(kind, folder, values | ({"config": config} if config else {})), folder
-    path = Path(config) if config else _default_recipe(values)
+    path = Path(config) if config else _default_recipe(kind, values)
     return kind(**(read_recipe(kind, path) if path else {}) | values), None
 
 
@@ -185,9 +185,10 @@ def _shown(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _default_recipe(given: dict[str, Any]) -> Path | None:
+def _default_recipe(kind: type, given: dict[str, Any]) -> Path | None:
     """The recipe named as the folder of the data, else as the data set; None if there is neither."""
-    names = (Path(given.get("root", "")).resolve().name, given.get("dataset"))
+    folder = Path(given["root"]).resolve().name if given.get("root") else ""
+    names = (folder, given.get("dataset", kind.dataset))  # type: ignore[attr-defined]
     return next((CONFIGS / f"{name}.yaml" for name in names if (CONFIGS / f"{name}.yaml").exists()), None)
 
 

@@ -42,7 +42,7 @@ PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "bilinear": Bilinear()}
 
 @dataclass
 class Settings:
-    """The defaults are the recipe for the digits; recipes in configs/ say what is different elsewhere."""
+    """Options and recipe keys. The recipes in configs/ set those that matter for their data."""
 
     dataset: str = option("digits", "what to train on", choices=("digits", "shd"))
     root: str = option("", "shd: folder with *_train.h5 and *_test.h5", free=True)
@@ -65,7 +65,7 @@ class Settings:
     delays: str = option("learnt", "delays of the synapses", choices=("learnt", "fixed", "none"))
     profile: str = option("gauss", "how a learnt delay is spread over time in training", choices=tuple(PROFILES))
     hidden: tuple[int, ...] | None = option(None, "neurons of each hidden layer")
-    max_delay: int | None = option(None, "taps of a delay kernel: delays of 0 .. K - 1 steps")
+    max_delay: int | None = option(None, "taps K of a delay kernel: delays of 0 .. K - 1 steps")
     kernel_count: int | None = option(None, "delayed copies of each synapse")
     tau: float | None = option(None, "membrane time constant (steps)")
     learn_tau: bool | None = option(None, "learn one tau a layer (PLIF)")
@@ -75,7 +75,7 @@ class Settings:
     bias: bool | None = option(None, "biases in the connections")
     dropout: float | None = option(None, "probability, one mask for all time steps")
     surrogate: float | None = option(None, "alpha of the arctangent surrogate gradient")
-    loss: str = option("sum", "cross entropy of the sum of softmax, or of the membranes' ...", choices=tuple(READOUTS))
+    loss: str = option("sum", "answer over time: sum of softmax, or the membranes' ...", choices=tuple(READOUTS))
 
     epochs: int = option(50, "passes over the training set")
     batch: int = option(64, "samples a step, of all processes together")

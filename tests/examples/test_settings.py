@@ -42,7 +42,7 @@ def test_the_recipe_is_found_by_the_folder_of_the_data_then_by_the_data_set(tmp_
     digits.mkdir()
     assert settings("--dataset", "shd", "--root", digits)[0].epochs == 100
     assert settings("--dataset", "shd", "--root", tmp_path)[0].epochs == 150
-    assert settings()[0] == Settings()
+    assert settings()[0] == settings("--config", EXAMPLES / "configs" / "digits.yaml")[0] != Settings()
 
 
 @pytest.mark.parametrize(
