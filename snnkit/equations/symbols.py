@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from snnkit.equations import on_numbers
+
 
 class Value:
     """A number inside ``step``: a symbol or a tensor. Subclasses say how an operation is applied."""
@@ -126,71 +128,27 @@ def _halved(g: Any, chosen: Any, other_chosen: Any) -> tuple[Any, Any]:
     return where(chosen, g, where(other_chosen, 0.0, half)), where(other_chosen, g, where(chosen, 0.0, half))
 
 
-# On Python numbers the operations answer as they do on tensors, with infinities and NaN, where Python would raise.
-
-
-def _number_div(a: float, b: float) -> float:
-    if b != 0:
-        return a / b
-    return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
-
-
-def _number_exp(a: float) -> float:
-    try:
-        return math.exp(a)
-    except OverflowError:
-        return math.inf
-
-
-def _number_log(a: float) -> float:
-    return math.log(a) if a > 0 else -math.inf if a == 0 else math.nan
-
-
-def _number_sqrt(a: float) -> float:
-    return math.sqrt(a) if a >= 0 else math.nan
-
-
-def _number_sigmoid(a: float) -> float:
-    return 1.0 / (1.0 + _number_exp(-a))
-
-
-def _number_sign(a: float) -> float:
-    return float((a > 0) - (a < 0))
-
-
-def _whole(function: Callable[[float], int]) -> Callable[[float], float]:
-    return lambda a: float(function(a)) if math.isfinite(a) else a
-
-
-def _number_minimum(a: float, b: float) -> float:
-    return a if a != a else b if b != b else min(a, b)
-
-
-def _number_maximum(a: float, b: float) -> float:
-    return a if a != a else b if b != b else max(a, b)
-
-
 # The texts use `real`, the type of the lane. snn_* stand in cuda/math.h: + - * / only, so that every compiler and
 # device rounds alike. NaN passes through each operation.
 OPERATIONS: dict[str, Operation] = {
     "add": Operation(lambda a, b: a + b, "{0} + {1}", lambda g, y, a, b: (g, g)),
     "sub": Operation(lambda a, b: a - b, "{0} - {1}", lambda g, y, a, b: (g, -g)),
     "mul": Operation(lambda a, b: a * b, "{0} * {1}", lambda g, y, a, b: (g * b, g * a)),
-    "div": Operation(_number_div, "{0} / {1}", lambda g, y, a, b: _over(g, y, apply("div", 1.0, b))),
+    "div": Operation(on_numbers.quotient, "{0} / {1}", lambda g, y, a, b: _over(g, y, apply("div", 1.0, b))),
     "neg": Operation(lambda a: -a, "-{0}", lambda g, y, a: (-g,)),
-    "exp": Operation(_number_exp, "snn_exp({0})", lambda g, y, a: (g * y,)),
-    "log": Operation(_number_log, "snn_log({0})", lambda g, y, a: (g / a,)),
-    "sqrt": Operation(_number_sqrt, "snn_sqrt({0})", lambda g, y, a: (g / (2.0 * y),)),
+    "exp": Operation(on_numbers.exp, "snn_exp({0})", lambda g, y, a: (g * y,)),
+    "log": Operation(on_numbers.log, "snn_log({0})", lambda g, y, a: (g / a,)),
+    "sqrt": Operation(on_numbers.sqrt, "snn_sqrt({0})", lambda g, y, a: (g / (2.0 * y),)),
     "tanh": Operation(math.tanh, "snn_tanh({0})", lambda g, y, a: (g * (1.0 - y * y),)),
-    "sigmoid": Operation(_number_sigmoid, "snn_sigmoid({0})", lambda g, y, a: (g * (y * (1.0 - y)),)),
+    "sigmoid": Operation(on_numbers.sigmoid, "snn_sigmoid({0})", lambda g, y, a: (g * (y * (1.0 - y)),)),
     "atan": Operation(math.atan, "snn_atan({0})", lambda g, y, a: (g / (1.0 + a * a),)),
     "erf": Operation(math.erf, "snn_erf({0})", lambda g, y, a: (g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),)),
     "abs": Operation(abs, "snn_abs({0})", lambda g, y, a: (g * sign(a),)),
-    "sign": Operation(_number_sign, "snn_sign({0})", _nothing),
-    "floor": Operation(_whole(math.floor), "snn_floor({0})", _nothing),
-    "round": Operation(_whole(builtins.round), "snn_round({0})", _nothing),
-    "minimum": Operation(_number_minimum, "snn_minimum({0}, {1})", lambda g, y, a, b: _halved(g, a < b, b < a)),
-    "maximum": Operation(_number_maximum, "snn_maximum({0}, {1})", lambda g, y, a, b: _halved(g, a > b, b > a)),
+    "sign": Operation(on_numbers.sign, "snn_sign({0})", _nothing),
+    "floor": Operation(on_numbers.whole(math.floor), "snn_floor({0})", _nothing),
+    "round": Operation(on_numbers.whole(builtins.round), "snn_round({0})", _nothing),
+    "minimum": Operation(on_numbers.minimum, "snn_minimum({0}, {1})", lambda g, y, a, b: _halved(g, a < b, b < a)),
+    "maximum": Operation(on_numbers.maximum, "snn_maximum({0}, {1})", lambda g, y, a, b: _halved(g, a > b, b > a)),
     "ge": Operation(lambda a, b: a >= b, "{0} >= {1}", _nothing, is_condition=True),
     "gt": Operation(lambda a, b: a > b, "{0} > {1}", _nothing, is_condition=True),
     "le": Operation(lambda a, b: a <= b, "{0} <= {1}", _nothing, is_condition=True),
