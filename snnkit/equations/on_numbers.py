@@ -1,4 +1,4 @@
-"""The operations of a step on Python numbers, with infinities and NaN as tensors have them, where Python would raise."""
+"""The operations of a step on Python numbers: infinities and NaN as tensors have them, where Python would raise."""
 
 from __future__ import annotations
 
