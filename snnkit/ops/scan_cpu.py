@@ -147,7 +147,7 @@ def forward(
         steps=total, rows=rows, lanes=lanes, threads=cpu.threads() if rows * lanes * total > _SMALL else 1,
         numbers=constants.address, coefficients=at(tables[0]), x=row.data_ptr(),
         x_step=0 if steps >= 0 else row.stride(0), x_row=row.stride(1), before=at(tables[1]) if start else 0,
-        s=out.data_ptr(), after=at(tables[2]) if after else 0, traces=at(tables[3]),
+        s=out.data_ptr(), after=at(tables[2]) if after else 0, traces=at(tables[3]) if traces else 0,
     )  # fmt: skip
     if out.numel() or (after and after[0].numel()):
         kernel(program, dtype, letters, record).forward(arguments)
@@ -183,7 +183,7 @@ def backward(
         coefficients=at(tables[0]), x=row.data_ptr(), x_step=0 if steps >= 0 else row.stride(0), x_row=row.stride(1),
         before=at(tables[1]) if start else 0, g_after=at(tables[2]) if g_after else 0,
         g_traces=at(tables[3]) if g_traces else 0, g_x=g_x.data_ptr(),
-        g_x_step=0 if steps >= 0 else rows * lanes, g_before=at(tables[4]),
+        g_x_step=0 if steps >= 0 else rows * lanes, g_before=at(tables[4]) if g_before else 0,
     )  # fmt: skip
     if g_s is not None:
         given |= dict(g_s=g_s.data_ptr(), g_step=g_s.stride(0), g_row=g_s.stride(1))
