@@ -67,7 +67,10 @@ def norse() -> Layer:
 
 
 PEERS = {"SpikingJelly LIFNode": spikingjelly, "snnTorch Leaky": snntorch, "Norse LIF": norse}
-OURS = {"snnkit LIF": nn.LIF, "snnkit ALIF": nn.ALIF, "snnkit AdLIF": nn.AdLIF}
+OURS = {
+    "snnkit LIF": nn.LIF, "snnkit ALIF": nn.ALIF, "snnkit AdLIF, numbers": lambda: nn.AdLIF(learn=()),
+    "snnkit AdLIF, learnt": nn.AdLIF,
+}  # fmt: skip
 
 
 def training_step(layer: Layer, x: Tensor, g: Tensor) -> Callable[[], Any]:

@@ -41,6 +41,7 @@ constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step 
 constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, half of a 2 MiB L2
 constexpr int64_t kFewestLanes = 128;           // of a block in the backward: fewer than that and calls cost more than lanes
 constexpr int64_t kMostLanes = 512;            // few steps: x, history and gradients stay in the L1 cache
+constexpr int64_t kRecent = 8;                 // steps whose parameter gradients are added in the lane's own precision
 constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
 #define COUNT(position, name) +1
 constexpr int64_t kStates = 0 STATES(COUNT);
@@ -165,11 +166,12 @@ namespace {
 
 const real kNoGradient[kMostLanes] = {};
 
-// In float64, in an order that depends on n alone.
-inline double sum_of(const real *row, int64_t n) {
+// The sum of a row in float64, in an order that depends on n alone; the row is 0 afterwards.
+inline double emptied(real *row, int64_t n) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; i++) sum += (double)row[i];
+  std::fill_n(row, n, (real)0);
   return sum;
 }
 
@@ -177,9 +179,8 @@ inline double sum_of(const real *row, int64_t n) {
 template <bool add>
 inline void backward_step(const Arguments &a, const Coefficients common, const real *__restrict before,
                           real *__restrict g, int64_t stride, const real *__restrict x, const real *__restrict g_s,
-                          real *__restrict g_x, double *__restrict sums, int64_t first, int64_t n) {
-#define ROW(position, name) alignas(64) real row_##name[kMostLanes];
-  SCALARS(ROW)
+                          real *__restrict g_x, real *__restrict recent, double *__restrict sums, int64_t first,
+                          int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; i++) {
     Coefficients c = common;
@@ -193,15 +194,14 @@ inline void backward_step(const Arguments &a, const Coefficients common, const r
     g_x[i] = add ? g_x[i] + g_in : g_in;
 #define STORE_BEFORE(position, name) g[position * stride + i] = g_before.name;
     STATES(STORE_BEFORE)
-#define KEEP_ROW(position, name) row_##name[i] = g_c.name;
+#define ADD_RECENT(position, name) recent[position * stride + i] += g_c.name;
 #define ADD_LANE(position, name) sums[position * stride + i] += (double)g_c.name;
-    SCALARS(KEEP_ROW) LANES(ADD_LANE)
+    SCALARS(ADD_RECENT) LANES(ADD_LANE)
   }
-#define ADD_ROW(position, name) sums[position * stride] += sum_of(row_##name, n);
-  SCALARS(ADD_ROW)
 }
 
-// One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients.
+// One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients; those of
+// SCALARS gather in `recent`, a value a lane, for kRecent steps before they are summed.
 void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, int64_t first, int64_t n,
                     real *memory, double *__restrict sums) {
   const int64_t m = blocking.lanes, chunk = blocking.chunk, chunks = std::max<int64_t>(parts(a.steps, chunk), 1);
@@ -209,6 +209,8 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
   real *const state = memory, *const g = state + kStates * m;   // the states; the gradients that arrive at them
   real *const history = g + kStates * m;                        // states before each step of a chunk
   real *const starts = history + chunk * kStates * m;           // states before each chunk
+  real *const recent = starts + chunks * kStates * m;
+  std::fill_n(recent, kTensors * m, (real)0);
   const Coefficients common = coefficients_of(a, first);
   const real *x = a.x + row * a.x_row + first;
 
@@ -244,9 +246,11 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
       }
       const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
       if (!a.g_x_step && t + 1 < a.steps)
-        backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, sums, first, n);
+        backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, recent, sums, first, n);
       else
-        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + t * a.g_x_step + here, sums, first, n);
+        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + t * a.g_x_step + here, recent, sums, first, n);
+#define ADD_ROW(position, name) sums[position * m] += emptied(recent + position * m, n);
+      if (t % kRecent == 0) { SCALARS(ADD_ROW) }
     }
   }
 #define LEAVE(position, name)                                                                       \
@@ -265,7 +269,7 @@ extern "C" void scan_backward(const Arguments *arguments) {
   const Arguments &a = *arguments;
   const Blocking blocking(a);
   const int64_t m = blocking.lanes, blocks = parts(a.lanes, m), chunks = std::max<int64_t>(parts(a.steps, blocking.chunk), 1);
-  const int64_t reals = kStates * m * (2 + blocking.chunk + chunks), size = a.rows * a.lanes;
+  const int64_t reals = m * (kStates * (2 + blocking.chunk + chunks) + kTensors), size = a.rows * a.lanes;
   const int64_t doubles = kTensors * m * (int64_t)(sizeof(double) / sizeof(real));
   large_pages(a.g_x, (a.g_x_step ? a.steps : 1) * size * (int64_t)sizeof(real));
 #pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
