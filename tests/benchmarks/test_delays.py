@@ -11,7 +11,7 @@ from tests.shared import ROOT
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("benchmark_delays", ROOT / "benchmarks/delays.py")
     module = importlib.util.module_from_spec(spec)
@@ -22,19 +22,19 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_benchmark_names_its_peer_installed_or_not(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "DCLS.construct.modules", None)
-    assert benchmark.main() == 0
+    assert script.main() == 0
     printed = capsys.readouterr().out
     assert "DCLS Dcls1d               not installed" in printed and "load average" in printed
 
 
 def test_benchmark_prints_no_time_of_a_wrong_layer(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    layer = benchmark.DelayLinear
+    layer = script.DelayLinear
     monkeypatch.setattr(layer, "_sum", lambda self, x, tail, right=layer._sum: right(self, x, tail) * 1.001)
-    assert benchmark.main() == 1
+    assert script.main() == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "no timings: y of" in printed.err

@@ -13,7 +13,7 @@ from tests.shared import ROOT
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("benchmark_neurons", ROOT / "benchmarks/neurons.py")
     module = importlib.util.module_from_spec(spec)
@@ -27,11 +27,11 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_benchmark_names_its_peers_installed_or_not(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("snntorch", "norse.torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert benchmark.main() == 0
+    assert script.main() == 0
     printed = capsys.readouterr().out
     assert "snnTorch Leaky: not installed" in printed and "Norse LIF: not installed" in printed
     assert "SpikingJelly LIFNode" in printed and "load average" in printed
@@ -39,11 +39,11 @@ def test_benchmark_names_its_peers_installed_or_not(
 
 @pytest.mark.parametrize("wrong", ["spikes", "gradient"])
 def test_benchmark_prints_no_time_of_a_wrong_neuron(
-    benchmark: ModuleType, wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    layer = benchmark.nn.LIF
-    other = {"spikes": dict(v_threshold=1.01), "gradient": dict(surrogate=benchmark.equations.ATan(3.0))}[wrong]
-    monkeypatch.setattr(benchmark.nn, "LIF", lambda: layer(**other))
-    assert benchmark.main() == 1
+    layer = script.nn.LIF
+    other = {"spikes": dict(v_threshold=1.01), "gradient": dict(surrogate=script.equations.ATan(3.0))}[wrong]
+    monkeypatch.setattr(script.nn, "LIF", lambda: layer(**other))
+    assert script.main() == 1
     printed = capsys.readouterr()
     assert "no timings" in printed.err and not printed.out

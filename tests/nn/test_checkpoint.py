@@ -217,7 +217,7 @@ def test_it_keeps_the_arguments_only():
     x = torch.randn(7, 3, 5, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         checkpoint(lambda x: x.exp().sin().exp(), x)
-    assert len(kept) <= 1
+    assert len([shape for shape in kept if shape.numel()]) <= 1  # torch 2.11 also keeps an empty one
 
 
 def test_without_gradients_and_with_several_arguments():

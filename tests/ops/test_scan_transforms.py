@@ -375,7 +375,8 @@ def test_compile_over_a_transform_is_right_if_the_graph_may_break_and_else_an_er
     expected = torch.func.grad(squared)(x)
     assert torch.equal(torch.compile(torch.func.grad(squared), backend="aot_eager")(x), expected)
     torch._dynamo.reset()
-    with pytest.raises(Exception, match="compile the inner function"):
+    # The message is ours, unless an older dynamo stops before it comes so far.
+    with pytest.raises(Exception, match="compile the inner function|marked as skipped"):
         torch.compile(torch.func.grad(squared), backend="aot_eager", fullgraph=True)(x)
 
 
