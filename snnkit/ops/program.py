@@ -70,7 +70,7 @@ class Program:
         self.backward_outputs = [self.g_x, *self.g_before.values(), *self.g_coefficients.values()]
         nodes = step.trace.nodes
         learnt = self._dependents()
-        needed = step.trace.needed(self.forward_outputs + self.backward_outputs)
+        needed = step.trace.needed(self.forward_outputs + self.backward_outputs + self._slopes())
         self.coefficients = tuple(i for i in needed if nodes[i].place != LANE)
         self.number_coefficients = tuple(i for i in self.coefficients if i not in learnt)
         self.tensor_coefficients = tuple(i for i in self.coefficients if i in learnt)
@@ -97,6 +97,13 @@ class Program:
         self.g_x, self.g_before = index_of(found[step.x]), {n: index_of(found[i]) for n, i in step.before.items()}
         self.g_coefficients = {i: index_of(found[i]) for i in outside if i in learnt}
         trace.verify()
+
+    def _slopes(self) -> list[int]:
+        """Slopes of spikes: played back, a forward list asks for them, also where no gradient passes the spike."""
+        nodes = self.step.trace.nodes
+        spikes = [nodes[i] for i in self.step.trace.needed(self.forward_outputs)]
+        slopes = [node.arguments[2] for node in spikes if node.operation == "straight_through"]
+        return [slope.index for slope in slopes if isinstance(slope, Ref)]
 
     def _dependents(self) -> set[int]:
         """The coefficients that depend on a tensor."""

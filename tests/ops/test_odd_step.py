@@ -59,6 +59,9 @@ STEPS = {
     "a parameter that only the gradient reads": neuron(
         {"v": 0.0}, lambda self, x, v: (self.spike(v + x), {"v": v + x}), unread=1.0
     ),
+    "no gradient passes the spike": neuron(
+        {"v": 0.0}, lambda self, x, v: (v + x, {"v": v * (1.0 - detach(self.spike(v + x - self.p)))}), p=0.3
+    ),
     "no gradient passes": neuron({"v": 0.0}, lambda self, x, v: (detach(v + x), {"v": detach(v) * 0.5 + detach(x)})),
     "the same parameter under two operations": neuron(
         {"v": 0.0}, lambda self, x, v: (x / self.p - v * self.p, {"v": v + x * (1.0 - self.p)}), p=0.3
