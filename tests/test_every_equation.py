@@ -57,7 +57,8 @@ def check_lists(equation: str, surrogate: str, reset: str, x: Tensor) -> None:
     neuron = with_tensors(neuron_of(equation, surrogate, reset), (C,), torch.float64)
     tensors = {name: neuron.parameters()[name] for name in learnable(neuron)}
     x = x.clone().requires_grad_()
-    start = {n: (v + 0.05).detach().requires_grad_() for n, v in initial_state(neuron, x).items()}
+    noise = 0.1 * torch.rand(B, C, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    start = {n: (v + noise).detach().requires_grad_() for n, v in initial_state(neuron, x).items()}
     names = tuple(neuron.states)
     noise = torch.Generator().manual_seed(1)
     g_s, *g_traces = (torch.randn(x.shape, dtype=torch.float64, generator=noise) for _ in range(1 + len(names)))

@@ -56,7 +56,9 @@ class Run:
             neuron = with_tensors(neuron, case["shape"], dtype, names)
         start = None
         if case["start"] == "given":
-            start = {n: (v + 0.05).detach().requires_grad_() for n, v in initial_state(neuron, x).items()}
+            noise = torch.rand(x.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+            start = {n: (v + 0.1 * noise).to(dtype).detach() for n, v in initial_state(neuron, x).items()}
+            start = {n: v.requires_grad_() for n, v in start.items()}
         x = tamed(neuron, x, start, steps).requires_grad_()
         names = tuple(neuron.states)
         record = {"nothing": (), "first": names[:1], "all": names[::-1]}[case["record"]]

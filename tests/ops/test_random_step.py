@@ -38,7 +38,7 @@ from tests.play_back import play_back
 
 T, B, C = 5, 2, 3
 
-# Each takes a value that was computed before and a leaf (x, a state, a parameter, a number). Arguments are kept where
+# Each takes the value before it and a leaf (x, a state, a parameter, a number). Arguments are kept where
 # the function is defined, and values do not grow beyond what float32 holds.
 EXACT: list[Callable[[Any, Any], Any]] = [
     lambda a, b: a + b,
@@ -75,16 +75,15 @@ def neurons(draw: st.DrawFn, functions: list[Callable[[Any, Any], Any]] = FUNCTI
     """A neuron with one or two states and up to eight operations before its spike."""
     count = draw(st.integers(1, 8))
     chosen = [draw(st.sampled_from(functions)) for _ in range(count)]
-    firsts = [draw(st.integers(0, 5 + k)) for k in range(count)]
     leaves = [draw(st.integers(0, 5)) for _ in range(count)]
     two, spike_first, own_output = draw(st.booleans()), draw(st.booleans()), draw(st.integers(0, 3)) == 0
     number = draw(st.sampled_from([0.5, -1.0, 0.1, 2.0]))
 
     def step(self: Any, x: Any, v: Any, w: Any = 0.25) -> tuple[Any, dict[str, Any]]:
         values = [x, v, w, self.p, exp(-1.0 / self.q), number]
-        for function, first, leaf in zip(chosen, firsts, leaves, strict=True):
-            values.append(function(values[first], values[leaf]) + 0.0 * x)  # never a mere number
-        u = values[-1]
+        u = x + v
+        for function, leaf in zip(chosen, leaves, strict=True):
+            u = function(u, values[leaf]) + 0.0 * x  # never a mere number
         u = u / (1.0 + 0.125 * abs(u))  # so that no state runs away
         s = self.spike(u - self.v_threshold)
         kept = v + 0.5 * (u - v)

@@ -28,7 +28,8 @@ def sequence(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def leaves(neuron: Equation, x: Tensor, shape: tuple[int, ...] | None) -> tuple[Equation, dict[str, Tensor]]:
     """A neuron whose parameters are tensors of this shape, and all that gradients may reach."""
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    start = {f"first {n}": torch.full(x.shape[1:], 0.1, dtype=compute).requires_grad_() for n in neuron.states}
+    noise = torch.Generator().manual_seed(6)
+    start = {f"first {n}": torch.rand(x.shape[1:], generator=noise).to(compute).requires_grad_() for n in neuron.states}
     tensors = {}
     if shape is not None:
         neuron = with_tensors(neuron, shape, compute)

@@ -60,7 +60,8 @@ def results(x: Tensor, g: Tensor | None, learn: bool) -> dict[str, Tensor]:
     tau = tau.reshape(-1, *[1] * (x.ndim - 3)) if x.ndim > 2 else tau[0]
     tau.requires_grad_(learn)
     neuron = ALIF().bind({"tau": tau}) if learn else ALIF()
-    start = {n: torch.full(x.shape[1:], 0.1).requires_grad_() for n in neuron.states}
+    noise = torch.Generator().manual_seed(6)
+    start = {n: torch.rand(x.shape[1:], generator=noise).requires_grad_() for n in neuron.states}
     s, state, traces = scan(neuron, x, start, record=("a",))
     g = torch.ones_like(s) if g is None else g
     total = (s * g).sum() + (traces["a"] * g).sum() + sum(v.sum() for v in state.values())
