@@ -17,7 +17,7 @@ from snnkit.equations import Equation
 from snnkit.nn.carry import Stateful
 from snnkit.nn.time import require_time_first
 from snnkit.ops.program import Plan, plan_of
-from snnkit.ops.scan import run
+from snnkit.ops.scan import names, run
 
 
 class Neuron(Stateful):
@@ -114,7 +114,8 @@ class Neuron(Stateful):
         if state is None:
             state = self._first_state(x)
         tensors = self._tensors() if self._tensor_names else {}
-        result = run(self._plan, tensors, x, state, tuple(record), steps, final=return_state or in_carry)
+        recorded = names(record) if record else ()
+        result = run(self._plan, tensors, x, state, recorded, steps, final=return_state or in_carry)
         if in_carry:
             self.keep(result.state, self._neuron.bind(tensors).initial())
         if self._observer is not None and self.equation._fires:  # a leaky integrator has no rate

@@ -62,7 +62,14 @@ def scan(
     """
     plan = plan_of(neuron)
     parameters = neuron.parameters() if plan.program.tensors else {}
-    return run(plan, parameters, x, state, tuple(record), steps, final=True)
+    return run(plan, parameters, x, state, names(record), steps, final=True)
+
+
+def names(record: Sequence[str]) -> tuple[str, ...]:
+    """The names to record, as a tuple. A string would be taken for its letters, so it is refused."""
+    if isinstance(record, str):
+        raise TypeError(f"record expects names of states, got the string {record!r}. Write record=({record!r},).")
+    return tuple(record)
 
 
 def run(

@@ -207,6 +207,7 @@ REFUSED = {
     "one axis": (dict(x=torch.zeros(3)), ValueError, r"at least 2 axes, got \(3,\)"),
     "integers": (dict(x=torch.zeros(3, 2, dtype=torch.int64)), TypeError, r"floating x, got torch.int64.*x\.float\(\)"),
     "complex": (dict(x=torch.zeros(3, 2, dtype=torch.complex64)), TypeError, "floating x, got torch.complex64"),
+    "record as a string": (dict(record="v"), TypeError, r"got the string 'v'. Write record=\('v',\)"),
     "unknown record": (dict(record=("u",)), ValueError, r"LIF has no state 'u' to record\. It has: v"),
     "missing state": (dict(state={}), ValueError, "LIF has the states v, got none"),
     "unknown state": (dict(state={"u": torch.zeros(B, C)}), ValueError, "LIF has the states v, got u"),
