@@ -52,6 +52,7 @@ class Equation(Parametric):
     learnt: ClassVar[tuple[str, ...]] = ()
     """Parameters that a layer learns unless told otherwise."""
     _fires: ClassVar[bool] = True
+    _machinery: ClassVar[frozenset[str]] = frozenset({"surrogate", "reset_rule", "relaxed", "_plan"})
 
     surrogate: Surrogate
     reset_rule: Reset
@@ -203,7 +204,7 @@ class Equation(Parametric):
                 raise TypeError(f"{name}.step returned a {type(value).__name__} as {part}; it must be a number.")
             found[part] = symbol = value if isinstance(value, Symbol) else trace.add("detach", (value,))
             if trace.nodes[symbol.index].is_condition or isinstance(value, bool):
-                raise TypeError(f"{name}.step returned a condition as {part}. Write where(condition, 1.0, 0.0).")
+                raise TypeError(f"{name}.step returned a condition as {part}. A spike is self.spike(v - v_threshold).")
         return found["the output"], {n: found[n] for n in returned[1]}
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from snnkit._suggest import nearest
@@ -21,6 +21,7 @@ class Parametric:
     parameter_names: ClassVar[tuple[str, ...]] = ()
     option_names: ClassVar[tuple[str, ...]] = ()
     positive: ClassVar[tuple[str, ...]] = ()
+    _machinery: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -113,7 +114,21 @@ class Parametric:
 
     def structure(self) -> tuple[Any, ...]:
         """What the formula depends on apart from numbers: equal structures have equal text."""
-        return (type(self), *(getattr(self, name) for name in self.option_names))
+        options = (getattr(self, name) for name in self.option_names)
+        return (type(self), *options, *self._own_attributes())
+
+    def _own_attributes(self) -> Iterator[tuple[str, type, Any]]:
+        """Attributes of the object itself beside parameters and options: ``step`` may depend on them, too."""
+        for name in sorted(self.__dict__.keys() - {*self.parameter_names, *self.option_names, *self._machinery}):
+            value = self.__dict__[name]
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a {type(value).__name__}, which may change without notice. "
+                    "Make it a tuple, or a class attribute."
+                ) from None
+            yield name, type(value), value
 
     def __repr__(self) -> str:
         shown = [f"{n}={getattr(self, n)!r}" for n in self.parameter_names + self.option_names]

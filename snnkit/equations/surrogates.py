@@ -182,9 +182,5 @@ class Custom(Surrogate):
     def primitive(self, d: Any) -> Any:
         return self._primitive(d) if self._primitive else super().primitive(d)
 
-    def structure(self) -> tuple[Any, ...]:
-        """The functions themselves: two lambdas are two surrogates."""
-        return (type(self), self._derivative, self._primitive)
-
     def __repr__(self) -> str:
         return f"Custom({getattr(self._derivative, '__name__', self._derivative)})"

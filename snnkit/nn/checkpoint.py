@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch._C._dynamo import eval_frame as _compiler
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -124,8 +123,13 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
 
 # Where torch.compile cannot trace a block, it would compile the frame of `checkpoint` alone, with `is_compiling` true,
 # and call torch's plain checkpoint: wrong gradients inside carry. It may inline this function, not compile its frame.
-# (`torch.compiler.disable` forbids the first, too, and importing it here takes seconds.)
-_compiler.set_code_exec_strategy(
-    checkpoint.__code__,
-    _compiler._FrameExecStrategy(_compiler._FrameAction.SKIP, _compiler._FrameAction.DEFAULT),
-)
+# (`torch.compiler.disable` forbids the first, too, and takes seconds to import: only where the private way is gone.)
+try:
+    from torch._C._dynamo import eval_frame as _compiler
+
+    _compiler.set_code_exec_strategy(
+        checkpoint.__code__,
+        _compiler._FrameExecStrategy(_compiler._FrameAction.SKIP, _compiler._FrameAction.DEFAULT),
+    )
+except (ImportError, AttributeError):
+    checkpoint = torch.compiler.disable(checkpoint)

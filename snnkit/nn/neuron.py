@@ -109,8 +109,9 @@ class Neuron(Stateful):
         if x.ndim < 3:
             require_time_first(self, x)
         in_carry = self.in_carry
-        if in_carry and state is None:
-            state = self.carried(x.shape[1], x.shape[2:])
+        if in_carry:
+            held = self.carried(x.shape[1], x.shape[2:])
+            state = held if state is None else state
         if state is None:
             state = self._first_state(x)
         tensors = self._tensors() if self._tensor_names else {}
@@ -238,20 +239,29 @@ ILIF = neuron_module(equations.ILIF)
 
 
 class PLIF(Neuron):
-    """LIF whose time constant is learnt as one number w: 1 / tau = sigmoid(w). Fang et al. 2021 (PLIF).
+    """LIF whose time constant is learnt through w: 1 / tau = sigmoid(w). Fang et al. 2021 (PLIF).
 
-    Takes the arguments of ``LIF``; ``tau`` is where it starts, and must be > 1. The parameter is ``w``, stored as it is
-    trained.
+    Takes the arguments of ``LIF``; ``tau`` is where it starts, and must be > 1: a tensor, or a number for one w
+    (``shape`` for more). The parameter is ``w``, stored as it is trained.
     """
 
     equation = equations.LIF
 
-    def __init__(self, *values: Any, learn: Sequence[str] = (), **keywords: Any) -> None:
-        super().__init__(*values, learn=tuple(learn), **keywords)
-        tau = self._neuron.parameters()["tau"]
-        if tau <= 1:
-            raise ValueError(f"tau must be > 1 for PLIF, since 1 / tau = sigmoid(w), got {tau}.")
-        self.w = nn.Parameter(-torch.log(torch.tensor(tau - 1.0, dtype=torch.float64)).to(torch.get_default_dtype()))
+    def __init__(
+        self, *values: Any, learn: Sequence[str] = (), shape: Sequence[int] = (), device: Any = None, dtype: Any = None,
+        **keywords: Any,
+    ) -> None:  # fmt: skip
+        keywords = self.equation.named(values, keywords)
+        tau = keywords.get("tau")
+        if isinstance(tau, Tensor):
+            keywords["tau"] = _some_number("tau", tau)
+        super().__init__(learn=tuple(learn), shape=shape, device=device, dtype=dtype, **keywords)
+        least = self._neuron.parameters()["tau"]
+        if least <= 1:
+            raise ValueError(f"tau must be > 1 for PLIF, since 1 / tau = sigmoid(w), got {least}.")
+        start = tau.double() if isinstance(tau, Tensor) else torch.full(tuple(shape), least, dtype=torch.float64)
+        w = -torch.log(start.detach() - 1.0)
+        self.w = nn.Parameter(w.to(device=device, dtype=dtype or torch.get_default_dtype()))
         self._tensor_names = {**self._tensor_names, "w": "tau"}
         self._plan = self._planned()
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from snnkit.equations import Equation
 from snnkit.nn.carry import Stateful
 from snnkit.nn.time import require_time_first
-from snnkit.ops.scan import scan
+from snnkit.ops.program import Plan, plan_of
+from snnkit.ops.scan import run
 
 
 class Filter(Equation):
@@ -47,13 +48,26 @@ class SynapseFilter(Stateful):
             raise ValueError(f"tau must be > {least:g}{' to be learnt' if learn else ''}, got {tau}.")
         self.tau = float(tau)
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1.0))) if learn else None
+        self._plan = self._planned()
+
+    def _planned(self) -> Plan:
+        return plan_of(Filter(rate=1.0 / self.tau), () if self.w is None else ("rate",))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_plan"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plan = self._planned()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map spikes ``[T, B, ...]`` to currents ``[T, B, ...]``."""
         require_time_first(self, x)
-        rate = 1.0 / self.tau if self.w is None else self.w.sigmoid()
-        y, state, _ = scan(Filter(rate=rate), x, self.carried(x.shape[1], x.shape[2:]))
-        self.keep(state, {"y": 0.0})
+        rate = {} if self.w is None else {"rate": self.w.sigmoid()}
+        held, in_carry = self.carried(x.shape[1], x.shape[2:]), self.in_carry
+        y, state, _ = run(self._plan, rate, x, held, (), None, final=in_carry)
+        if in_carry:
+            self.keep(state, {"y": 0.0})
         return y
 
     def extra_repr(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,10 +130,6 @@ class Program:
             known[index] = apply(node.operation, *arguments)
         return known[index]
 
-    def step_on_tensors(self, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> Equation:
-        """The traced step as an equation whose coefficients have these values, for the reference."""
-        return TracedEquation(self, coefficients, numbers)
-
     def numbers(self, parameters: dict[str, float]) -> list[float]:
         """Values of the number coefficients, in Python's float64."""
         known: dict[int, Any] = {i: parameters[n] for n, i in self.step.parameters.items() if n in parameters}
@@ -149,28 +144,7 @@ class Program:
         return [self.evaluate(i, known).tensor.to(dtype) for i in self.tensor_coefficients]
 
 
-class TracedEquation(Equation):
-    """The forward list played back: ``step`` applies the nodes one by one to whatever values it gets."""
-
-    states = {"played back": 0.0}
-
-    def __init__(self, program: Program, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> None:
-        super().__init__()
-        self._program = program
-        self._known: dict[int, Any] = dict(zip(program.tensor_coefficients, coefficients, strict=True))
-        self._known |= {i: float(v) for i, v in zip(program.number_coefficients, numbers, strict=False)}
-        nodes = program.step.trace.nodes
-        self._known = {i: v != 0.0 if nodes[i].is_condition else v for i, v in self._known.items()}
-
-    def step(self, x: Any, /, **states: Any) -> tuple[Any, dict[str, Any]]:
-        """One step of the traced neuron."""
-        step = self._program.step
-        known = {i: TensorValue(v, None) if isinstance(v, Tensor) else v for i, v in self._known.items()}
-        known |= {step.x: x} | {step.before[n]: v for n, v in states.items()}
-        evaluate = self._program.evaluate
-        return evaluate(step.output, known), {n: evaluate(i, known) for n, i in step.after.items()}
-
-
+_MOST_PROGRAMS = 1024
 _programs: dict[tuple[Any, ...], Program] = {}
 program_by_key: dict[str, Program] = {}
 """The programs of this process, by the name under which operators know them."""
@@ -180,6 +154,8 @@ def program_of(neuron: Equation, tensors: tuple[str, ...]) -> Program:
     """The program of a neuron's structure with the named parameters as tensors; traced once."""
     key = (neuron.structure(), tensors)
     if key not in _programs:
+        if len(_programs) >= _MOST_PROGRAMS:  # surrogates made anew each time, as lambdas, are new structures
+            _programs.clear()
         if torch.compiler.is_compiling():
             raise RuntimeError(
                 f"{type(neuron).__name__} is new to torch.compile: make it and run scan once outside the compiled "

@@ -203,10 +203,10 @@ def backward(
     found = []
     for coefficient, letter, values in zip(coefficients, letters, sums, strict=True):
         if values is None:
-            found.append(torch.zeros_like(coefficient))
+            found.append(coefficient.new_zeros(coefficient.shape))
         else:
             total_g = values.sum() if letter == "s" else layout.from_lanes(values.sum(0), coefficient.shape)
-            found.append(total_g.to(coefficient.dtype).reshape(coefficient.shape))
+            found.append(total_g.to(coefficient.dtype).reshape(coefficient.shape).contiguous())
     return [g_x if x.dtype == dtype else g_x.to(x.dtype), *found, *g_before]
 
 

@@ -1,7 +1,7 @@
 """The scan as two operators, forward and backward, so that graphs, fake tensors and transforms know what it does.
 
 An operator takes tensors, numbers and a key; the key names the program, what is recorded, and whether the last state is
-returned. On the CPU it runs the compiled kernel, elsewhere and without a compiler the reference.
+returned. On the CPU it runs the compiled kernel, elsewhere and without a compiler the lists in torch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnkit.ops import cpu, scan_cpu
+from snnkit.ops import cpu, played_back, scan_cpu
 from snnkit.ops.layout import like, row_like
 from snnkit.ops.program import Program, program_by_key
-from snnkit.ops.reference import reference
 from snnkit.ops.registered import Registered
 
 
@@ -39,10 +38,8 @@ def _forward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int, key: str
 ) -> list[Tensor]:
     kind = _kind(key)
-    if x.is_cpu and cpu.refusal() is None:
-        return scan_cpu.forward(kind.program, kind.record, kind.final, x, coefficients, before, numbers, steps)
-    with torch.no_grad():
-        return _by_reference(kind, x, coefficients, before, numbers, steps)
+    forward = scan_cpu.forward if x.is_cpu and cpu.refusal() is None else played_back.forward
+    return forward(kind.program, kind.record, kind.final, x, coefficients, before, numbers, steps)
 
 
 def _backward(
@@ -50,34 +47,8 @@ def _backward(
     numbers: Sequence[float], steps: int, key: str,
 ) -> list[Tensor]:  # fmt: skip
     kind = _kind(key)
-    if x.is_cpu and cpu.refusal() is None:
-        return scan_cpu.backward(
-            kind.program, kind.record, kind.final, gradients, x, coefficients, before, numbers, steps
-        )
-    inputs = [t.detach().requires_grad_() for t in (x, *coefficients, *before)]
-    with torch.enable_grad():
-        end = 1 + len(coefficients)
-        outputs = _by_reference(kind, inputs[0], inputs[1:end], inputs[end:], numbers, steps)
-    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
-    found = torch.autograd.grad([o for o, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True)
-    return [torch.zeros_like(i) if g is None else g.contiguous() for g, i in zip(found, inputs, strict=True)]
-
-
-def _by_reference(
-    kind: _Kind, x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float],
-    steps: int,
-) -> list[Tensor]:
-    """The traced step in torch, for devices without a kernel and machines without a compiler."""
-    program = kind.program
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    if not before:
-        initial = numbers[len(program.number_coefficients) :]
-        before = [torch.full_like(x[0] if len(x) else x.new_empty(x.shape[1:]), v, dtype=dtype) for v in initial]
-    step = program.step_on_tensors(coefficients, numbers)
-    output, state, traces = reference(
-        step, x, dict(zip(program.states, before, strict=True)), kind.record, None if steps < 0 else steps
-    )
-    return [output, *([v.clone() for v in state.values()] if kind.final else []), *traces.values()]
+    backward = scan_cpu.backward if x.is_cpu and cpu.refusal() is None else played_back.backward
+    return backward(kind.program, kind.record, kind.final, gradients, x, coefficients, before, numbers, steps)
 
 
 def _fake_forward(
@@ -94,7 +65,8 @@ def _fake_backward(
     numbers: Sequence[float], steps: int, key: str,
 ) -> list[Tensor]:  # fmt: skip
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return [like(x, x.shape[0], x.dtype), *map(torch.empty_like, coefficients), *(row_like(x, dtype) for _ in before)]
+    g_coefficients = [c.new_empty(c.shape) for c in coefficients]
+    return [like(x, x.shape[0], x.dtype), *g_coefficients, *(row_like(x, dtype) for _ in before)]
 
 
 # vmap: the batch joins the rows, or, where a coefficient has a value or a gradient a sample, the samples take turns.

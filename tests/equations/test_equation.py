@@ -352,3 +352,29 @@ def test_initial_values_may_be_parameters():
     assert Izhikevich(w_rest=0.5).initial() == {"v": 0.0, "w": 0.5}
     assert LIF(v_reset=-0.5).initial() == {"v": -0.5}
     assert LIF(v_reset=None).initial() == {"v": 0.0}
+
+
+class Repeated(Equation):
+    """A step whose formula depends on an attribute of the object."""
+
+    tau = 2.0
+    states = {"v": 0.0}
+
+    def __init__(self, times, **keywords):
+        super().__init__(**keywords)
+        self.times = times
+
+    def step(self, x, v):
+        for _ in range(self.times):
+            v = v + (x - v) / self.tau
+        return v, {"v": v}
+
+
+def test_two_objects_with_other_attributes_are_two_formulas():
+    assert Repeated(1).structure() != Repeated(3).structure()
+    assert Repeated(2).structure() == Repeated(2).structure()
+
+
+def test_an_attribute_that_may_change_without_notice_is_refused():
+    with pytest.raises(TypeError, match="times is a list.*Make it a tuple"):
+        Repeated([1]).structure()

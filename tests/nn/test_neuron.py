@@ -386,3 +386,23 @@ def test_a_random_start_is_drawn_once_for_a_sequence_in_chunks():
 def test_the_layers_defaults_are_the_equations():
     assert repr(nn.ILIF().neuron) == repr(eq.ILIF()) and repr(nn.LIF(3.0).neuron) == repr(eq.LIF(3.0))
     assert repr(nn.ALIF().neuron.reset_rule) == repr(Soft()) and repr(nn.EIF().neuron.reset_rule) == repr(Hard(-0.1))
+
+
+# --- what an audit found --------------------------------------------------------------------------------------
+
+
+def test_plif_takes_a_tau_a_channel_as_a_tensor_or_by_shape():
+    tau, x = torch.tensor([2.0, 3.0, 4.0]), torch.rand(T, B, C)
+    layer = nn.PLIF(tau=tau)
+    assert list(layer.state_dict()) == ["w"] and torch.allclose(layer.tau, tau)
+    assert same_bits(layer(x), nn.LIF(tau=tau)(x)).all()
+    assert nn.PLIF(2.0, shape=(C, 1, 1)).w.shape == (C, 1, 1)
+
+
+def test_a_state_given_inside_carry_is_where_the_next_call_goes_on():
+    lif, x = nn.LIF(), torch.rand(T, B, C)
+    with carry(lif):
+        first = lif(x[:2], state={"v": torch.full((B, C), 0.5)})
+        second = lif(x[2:])
+    whole = lif(x, state={"v": torch.full((B, C), 0.5)})
+    assert torch.equal(torch.cat([first, second]), whole)
