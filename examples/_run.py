@@ -41,6 +41,16 @@ class Position:
     seconds: float = 0.0
 
 
+def check_settings(settings: Any) -> None:
+    """Raise ValueError for a number that would end the run in the middle; to be called before anything is written."""
+    for name, least in (("seed", 0), ("epochs", 1), ("batch", 1), ("workers", 0), ("checkpoint_steps", 0)):
+        value = getattr(settings, name)
+        if value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}.")
+    if not settings.checkpoint_seconds > 0:
+        raise ValueError(f"--checkpoint-seconds must be > 0, got {settings.checkpoint_seconds:g}.")
+
+
 class Run:
     """One training: where it writes, when it writes a checkpoint, and when it stops.
 

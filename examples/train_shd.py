@@ -9,6 +9,7 @@ Without --config the recipe is examples/configs/NAME.yaml, where NAME is the fol
 The epoch is chosen on held-out training samples; the test set is looked at once, at the end.
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch
 from _batches import augmentation, batch_loader
 from _checkpoint import seed_all
 from _report import Score, say_firing, write_report
-from _run import Position, Run
+from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -189,20 +190,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, resumed = read_settings(Settings, argv, __doc__ or "")
     accelerator = Accelerator(cpu=settings.cpu, mixed_precision=settings.precision)
     device, torch.backends.cudnn.deterministic = accelerator.device, True
-    seed_all(settings.seed)
     try:
+        check_settings(settings)
+        seed_all(settings.seed)
         data = load_data(settings)
         model = build_model(settings, data)
         optimizers, schedules = build_optimizers(model, settings)
+        typed = (word.split("=")[0] for word in (sys.argv[1:] if argv is None else argv))
+        if model.sigma is None and "--sigma" in typed:  # a recipe's is for its own profile: no mistake of the user's
+            why = f"--delays {settings.delays}" if settings.delays != "learnt" else f"--profile {settings.profile}"
+            raise ValueError(f"{why} has no width, got --sigma {settings.sigma:g}. Leave it out, or use the gauss.")
+        sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
+        loader = batch_loader(data.train, sampler, settings.workers, accelerator)
+        mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)
     except (OSError, TypeError, ValueError) as problem:
         refuse(problem)
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
     network, *optimizers = accelerator.prepare(model, *optimizers)
     run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
     at = run.restore(model, *optimizers, *schedules)
-    sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
-    loader = batch_loader(data.train, sampler, settings.workers, accelerator)
-    mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} samples to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
 

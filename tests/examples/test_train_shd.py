@@ -175,6 +175,14 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--tau -1", "tau must be > 0, got -1.0"),
         ("--optimizer adammw", "Near: adamw"),
         ("--validation 0", "share"),
+        ("--batch 0", "batch must be at least 1, got 0"),
+        ("--workers -1", "workers must be at least 0, got -1"),
+        ("--cutmix 2", "got 2"),
+        ("--seed -1", "seed must be at least 0, got -1"),
+        ("--checkpoint-steps -3", "checkpoint-steps must be at least 0, got -3"),
+        ("--checkpoint-seconds 0", "checkpoint-seconds must be > 0, got 0"),
+        ("--profile triangle --sigma 7", "--profile triangle has no width, got --sigma 7. Leave it out"),
+        ("--delays fixed --sigma 7", "--delays fixed has no width"),
     ],
 )
 def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
