@@ -7,12 +7,15 @@ file's path. Files are opened as they are: the archives they came in are not nee
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 SPLITS = ("train", "valid", "test")
 NEEDED = ("spikes/times", "spikes/units", "labels")
 _SETS = ("shd_", "ssc_", "")
+_SOURCE = "https://zenkelab.org/datasets/"
 _FOLDERS = ("", "SHD", "SSC", "events_h5")  # as given, then where tonic and SpikingJelly put the files
 
 
@@ -32,7 +35,8 @@ def find_spike_file(path: str | os.PathLike[str], split: str | None) -> Path:
             raise ValueError(f"split={split!r} contradicts the name of the file {path}; give its folder instead.")
         return path
     if not path.is_dir():
-        raise FileNotFoundError(f"No such file or folder: {path.absolute()}")
+        folder = path.parent if path.suffix == ".h5" else path
+        raise FileNotFoundError(f"No such file or folder: {path.absolute()}. {_where_from(folder, split, path.name)}")
     if split is None:
         raise ValueError(f"{path} is a folder: say which split, one of {', '.join(map(repr, SPLITS))}.")
     for folder in (path / name for name in _FOLDERS):
@@ -53,26 +57,38 @@ def open_spike_file(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is gone.")
     if not path.stat().st_size:
-        raise ValueError(f"{path} is empty (0 bytes): a download that did not start. Delete it and fetch it again.")
+        raise ValueError(f"{path} is empty (0 bytes): a download that did not start. {_again(path)}")
     if not h5py.is_hdf5(path):
         with open(path, "rb") as file:
             start = file.read(4)
         archive = {b"PK\x03\x04": " It is a zip archive: unzip it.", b"\x1f\x8b\x08\x00": " It is a gzip archive."}
-        raise ValueError(f"{path} is not an HDF5 file (it starts with {start!r}).{archive.get(start, '')}")
+        raise ValueError(
+            f"{path} is not an HDF5 file (it starts with {start!r}).{archive.get(start) or ' ' + _again(path)}"
+        )
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         if "truncated" not in str(error):
-            raise OSError(f"{path} cannot be opened: {error}") from error
+            raise OSError(f"{path} cannot be opened: {error}. If it is damaged: {_again(path)}") from error
         raise ValueError(
-            f"{path} is truncated ({path.stat().st_size} bytes; {error}): a broken download. Fetch it again."
+            f"{path} is truncated ({path.stat().st_size} bytes; {error}): a broken download. {_again(path)}"
         ) from error
     try:
-        _check_layout(file, path)
+        with damage_named(path):
+            _check_layout(file, path)
     except BaseException:
         file.close()
         raise
     return file
+
+
+@contextmanager
+def damage_named(path: Path, what: str = "it") -> Iterator[None]:
+    """What h5py raises on damaged bytes (OSError, RuntimeError, KeyError) as a ValueError with the file's path."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{path}: {what} cannot be read, the file is damaged ({error}). {_again(path)}") from error
 
 
 def _check_layout(file: Any, path: Path) -> None:
@@ -81,6 +97,15 @@ def _check_layout(file: Any, path: Path) -> None:
         raise ValueError(
             f"{path} is HDF5 but not in SHD's layout: no {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
         )
+    import h5py
+
+    for name in NEEDED[:2]:
+        if not isinstance(file[name], h5py.Dataset) or h5py.check_vlen_dtype(file[name].dtype) is None:
+            kind = getattr(file[name], "dtype", "a group")
+            raise ValueError(f"{path}: {name} must hold a list of its own length for each sample (vlen), got {kind}.")
+    if not isinstance(file["labels"], h5py.Dataset) or file["labels"].dtype.kind not in "iu":
+        kind = getattr(file["labels"], "dtype", "a group")
+        raise ValueError(f"{path}: labels must be integers from 0, got {kind}. Store them as such, e.g. uint16.")
     sizes = {name: len(file[name]) for name in NEEDED}
     if "extra/speaker" in file:
         sizes["extra/speaker"] = len(file["extra/speaker"])
@@ -100,4 +125,21 @@ def _what_is_missing(path: Path, split: str) -> str:
         text += f" {archives[0]} is there: unzip it."
     elif split == "valid" and "shd_train.h5" in there:
         text += " SHD has no validation file: hold out a part of the training set with split_validation."
+    else:
+        text += f" {_where_from(path, split)}"
     return text
+
+
+def _where_from(folder: Path, split: str | None, name: str = "") -> str:
+    """Where SHD and SSC are to be had, and where to put them."""
+    known = name.startswith(_SETS[:2]) and name.endswith(".h5")
+    zips = f"{name}.zip" if known else f"shd_{split or 'train'}.h5.zip or ssc_{split or 'train'}.h5.zip"
+    if split == "valid" and not known:
+        zips = "ssc_valid.h5.zip"  # SHD has none
+    return f"SHD and SSC come from {_SOURCE}: download {zips} and unpack it into {folder.absolute()}."
+
+
+def _again(path: Path) -> str:
+    if not path.name.startswith(_SETS[:2]):
+        return f"Delete it and fetch it again (SHD and SSC: {_SOURCE})."
+    return f"Download it again: {path.name}.zip from {_SOURCE}, unpacked into {path.parent.absolute()}."

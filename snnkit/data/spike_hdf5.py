@@ -15,7 +15,7 @@ import numpy as np
 from snnkit.data.compose import Transform
 from snnkit.data.dataset import Dataset
 from snnkit.data.event import spike_events
-from snnkit.data.spike_file import find_spike_file, open_spike_file
+from snnkit.data.spike_file import damage_named, find_spike_file, open_spike_file
 
 
 class SpikeHDF5(Dataset):
@@ -42,11 +42,13 @@ class SpikeHDF5(Dataset):
     ) -> None:
         self.path = find_spike_file(path, split)
         self._handles: dict[int, Any] = {}  # by process; the parent's stays untouched in a forked child
-        with open_spike_file(self.path) as file:
+        with open_spike_file(self.path) as file, damage_named(self.path):
             labels = file["labels"][:]
             speakers = file["extra/speaker"][:].astype(np.int64) if "extra/speaker" in file else None
             keys = [_text(key) for key in file["extra/keys"][:]] if "extra/keys" in file else None
         largest = int(labels.max()) if len(labels) else -1
+        if len(labels) and labels.min() < 0:
+            raise ValueError(f"{self.path}: labels must be integers from 0, got {labels.min()}.")
         if keys is not None and largest >= len(keys):
             raise ValueError(f"{self.path}: label {largest} has no name, extra/keys holds {len(keys)}.")
         super().__init__(labels, keys or [str(label) for label in range(largest + 1)], transform, seed, speakers)
@@ -54,10 +56,8 @@ class SpikeHDF5(Dataset):
     def stored(self, index: int, epoch: int = 0) -> np.ndarray:
         """Events of one recording."""
         file = self._file()
-        try:
+        with damage_named(self.path, f"sample {index}"):
             times, units = file["spikes/times"][index], file["spikes/units"][index]
-        except OSError as error:
-            raise ValueError(f"{self.path}: sample {index} cannot be read, the file is damaged ({error}).") from error
         if len(times) != len(units):
             raise ValueError(f"{self.path}: sample {index} has {len(times)} times and {len(units)} units.")
         return spike_events(times, units)

@@ -79,6 +79,42 @@ def test_what_is_no_hdf5_says_so(tmp_path, content, message):
         SpikeHDF5(tmp_path, "test")
 
 
+def test_a_missing_or_damaged_file_says_where_shd_comes_from_and_where_to_unpack_it(tmp_path):
+    place = re.escape(str(tmp_path))
+    for path in (tmp_path, tmp_path / "shd_train.h5"):
+        with pytest.raises(FileNotFoundError, match=rf"https://zenkelab.org/datasets/: .*shd_train.h5.zip.* {place}\."):
+            SpikeHDF5(path, "train")
+    (tmp_path / "ssc_test.h5").write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"ssc_test.h5.zip from https://zenkelab.org/datasets/, .* {place}\."):
+        SpikeHDF5(tmp_path, "test")
+
+
+@pytest.mark.parametrize("signature", [b"HEAP", b"TREE", b"SNOD", b"GCOL"])
+def test_damaged_bytes_are_told_with_the_files_path_and_the_remedy(tmp_path, signature):
+    file = write_file(tmp_path / "shd_test.h5")
+    file.write_bytes(file.read_bytes().replace(signature, b"\0\0\0\0"))
+    with pytest.raises((ValueError, OSError), match=rf"{re.escape(str(file))}.*Download it again: shd_test.h5.zip"):
+        list(SpikeHDF5(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("spikes/times", np.zeros(7), r"spikes/times must hold a list of its own length .* \(vlen\), got float64"),
+        ("spikes/units", np.zeros((7, 2), np.int32), r"spikes/units must hold a list .* got int32"),
+        ("labels", np.arange(7) - 1, "labels must be integers from 0, got -1"),
+        ("labels", np.full(7, 0.5), "labels must be integers from 0, got float64"),
+    ],
+)
+def test_spikes_and_labels_of_another_kind_are_refused(tmp_path, name, value, message):
+    file = write_file(tmp_path / "shd_test.h5", keys=False)
+    with h5py.File(file, "a") as opened:
+        del opened[name]
+        opened[name] = value
+    with pytest.raises(ValueError, match=rf"{re.escape(str(file))}: {message}"):
+        SpikeHDF5(file)
+
+
 def test_hdf5_of_another_layout_says_what_is_missing_and_what_is_there(tmp_path):
     with h5py.File(tmp_path / "test.h5", "w") as file:
         file["labels"], file["frames"] = np.zeros(3), np.zeros(3)
