@@ -8,12 +8,15 @@ Parameters carry DCLS's names and layout, so that its checkpoints fit: ``weight 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from snnkit._suggest import nearest
 from snnkit.nn.time import Stateful
 from snnkit.ops.delay import Gauss, Profile, Triangle, delay_kernel
 from snnkit.ops.delayed_sum import delayed_sum
@@ -21,6 +24,16 @@ from snnkit.ops.delayed_sum import delayed_sum
 
 class _Delayed(Stateful):
     """Parameters of a layer of delayed synapses, and its sum over them in time-first layout."""
+
+    def __new__(cls, *values: Any, **keywords: Any) -> Any:
+        """An empty layer. Keywords are looked at here: Python's own message would name neither class nor remedy."""
+        known = inspect.signature(cls.__init__).parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        for name in () if open_ended else keywords:
+            if name not in known:
+                takes = [each for each in known if each != "self"]
+                raise TypeError(f"{cls.__name__} has no {name!r}.{nearest(name, takes)} It takes: {', '.join(takes)}.")
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -140,6 +153,19 @@ class _Delayed(Stateful):
             self.keep({"past": _last(x, past, self.max_delay - 1).transpose(0, 1)}, {"past": 0.0})
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        bad = [n for n in ("P", "SIG") if prefix + n in state_dict and not state_dict[prefix + n].isfinite().all()]
+        for name in bad:
+            value = state_dict[prefix + name]
+            error_msgs.append(f"{prefix}{name} must be finite, got {value[~value.isfinite()][0].item()}.")
+        if not bad:
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+            )
+
     def extra_repr(self) -> str:
         """What differs from the defaults."""
         parts = [f"{self.in_features}, {self.out_features}, max_delay={self.max_delay}, profile={self.profile}"]
@@ -174,6 +200,7 @@ class DelayLinear(_Delayed):
     Raises:
         ValueError: a size below 1, groups that do not divide the features, a width of no use; in the call, an input
             that is not ``[T, B, in_features]``, or a tail inside ``carry``.
+        TypeError: a size that is no whole number; an unknown keyword, with the nearest one.
 
     Call it as ``layer(x, tail=0)``; the output has ``T + tail`` steps, of which the last ones hear only delayed input.
     Inside ``snnkit.carry`` the last K - 1 steps of the input are the state. An optimiser may push positions out of the
@@ -218,6 +245,9 @@ def _last(x: Tensor, past: Tensor | None, steps: int) -> Tensor:
 
 def _require(in_features: int, out_features: int, max_delay: int, groups: int, kernel_count: int) -> None:
     sizes = {"in_features": in_features, "out_features": out_features, "groups": groups, "kernel_count": kernel_count}
+    for name, value in (sizes | {"max_delay": max_delay}).items():
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}.")
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")

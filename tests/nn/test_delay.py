@@ -301,6 +301,26 @@ def test_bad_input_is_named() -> None:
         DelayConv1d(3, 5, 3)(torch.zeros(7, 2, 3))
 
 
+def test_an_unknown_keyword_and_a_broken_size_name_the_class_or_the_argument() -> None:
+    for kind in (DelayLinear, DelayConv1d):
+        with pytest.raises(TypeError, match=rf"{kind.__name__} has no 'max_dely'. Near: max_delay.* It takes: in_feat"):
+            kind(3, 4, max_dely=5)
+    for arguments, name in (((5, 6, 4.5), "max_delay"), ((5.0, 6, 4), "in_features"), ((5, 6, 4, "2"), "groups")):
+        with pytest.raises(TypeError, match=f"{name} must be a whole number, got"):
+            DelayLinear(*arguments)
+
+
+@pytest.mark.parametrize("name", ["P", "SIG"])
+def test_loading_a_nan_is_refused_and_changes_nothing(name: str) -> None:
+    model = torch.nn.Sequential(DelayLinear(3, 4, 5))
+    before = copy.deepcopy(model.state_dict())
+    broken = copy.deepcopy(before)
+    broken[f"0.{name}"][0, 2, 1] = float("nan")
+    with pytest.raises(RuntimeError, match=rf"0\.{name} must be finite, got nan"):
+        model.load_state_dict(broken)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 def test_repr_shows_what_differs_from_the_defaults() -> None:
     layer = DelayLinear(4, 6, 5, groups=2, kernel_count=3, bias=True, profile=Triangle(), learn_delay=False)
     text = "4, 6, max_delay=5, profile=Triangle(), groups=2, kernel_count=3, bias=True, learn_delay=False"
