@@ -73,3 +73,10 @@ def _read(path: Path) -> Fixture:
 def fixture(name: str) -> Fixture:
     """Parity fixture by name, e.g. ``fixture("dcls1d_v1")``; skips the test where the shared folder is absent."""
     return _read(shared_path(f"parity/{name}.npz").with_suffix(""))
+
+
+def needs_compiler(test):
+    """Mark a test of compiled kernels: skipped where there is no C++ compiler."""
+    from snnkit.ops import cpu
+
+    return pytest.mark.skipif(cpu.refusal() is not None, reason="no C++ compiler here: kernels are not tested")(test)

@@ -33,6 +33,7 @@ from tests.equations_under_test import (
     with_tensors,
 )
 from tests.play_back import play_back
+from tests.shared import needs_compiler
 
 T, B, C = 5, 2, 3
 
@@ -118,6 +119,7 @@ def check_relaxed(equation: str, surrogate: str, reset: str, run: Callable[..., 
     )
 
 
+@needs_compiler
 def test_relaxed_kernels_equal_finite_differences():
     cases = [(equation, "Sigmoid", "Soft") for equation in EQUATIONS]
     cases += [("LIF", surrogate, reset) for surrogate, reset in zip(SURROGATES, itertools.cycle(RESETS), strict=False)]

@@ -29,6 +29,7 @@ from tests.equations_under_test import (
     tamed,
     with_tensors,
 )
+from tests.shared import needs_compiler
 
 T, B, H, C = 7, 2, 5, 3
 FACTORS: dict[str, list[Any]] = {
@@ -86,6 +87,7 @@ class Run:
         return dict(zip(self.inputs, found, strict=True))
 
 
+@needs_compiler
 def test_compiled_kernels_equal_the_reference_for_each_pair_of_choices():
     cases = pairwise(FACTORS)
     references = [Run(case, by_reference) for case in cases]

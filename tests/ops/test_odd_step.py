@@ -14,6 +14,7 @@ from snnkit.ops import cpu, path, scan
 from tests.closeness import error, same_bits
 from tests.compiled_together import compiled_together
 from tests.equations_under_test import by_reference
+from tests.shared import needs_compiler
 
 T, B, C = 7, 2, 3
 
@@ -127,6 +128,7 @@ def compare(case: Any, got: Any, expected: Any) -> None:
         assert error(a, b) < (1e-5 if case[1] == torch.float32 else 1e-12), case
 
 
+@needs_compiler
 def test_compiled_odd_steps_equal_the_reference():
     results = compiled_together(lambda: [run(scan, *case) for case in CASES])
     for case, got in zip(CASES, results, strict=True):
@@ -141,6 +143,7 @@ def test_odd_steps_without_a_compiler_equal_the_reference(step, monkeypatch):
             compare(case, run(scan, *case), run(by_reference, *case))
 
 
+@needs_compiler
 def test_a_neuron_that_is_renamed_or_subclassed_is_another_one():
     first, second = neuron({"v": 0.0}, firing), neuron({"v": 0.0}, lambda self, x, v: (self.spike(-x), {"v": v}))
     x = torch.ones(1, 1, 1)

@@ -35,6 +35,7 @@ from tests.closeness import error, same_bits
 from tests.compiled_together import compiled_together
 from tests.equations_under_test import by_reference, rounds_as_torch
 from tests.play_back import play_back
+from tests.shared import needs_compiler
 
 T, B, C = 5, 2, 3
 
@@ -154,6 +155,7 @@ def test_lists_of_a_drawn_step_equal_its_autograd(drawn, seed):
         assert error(got, e) < 1e-11 or (torch.as_tensor(got) - e).abs().max() < 1e-12
 
 
+@needs_compiler
 @given(several=st.lists(neurons(), min_size=12, max_size=12), seed=st.integers(0, 99))
 @settings(max_examples=2, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # each example compiles its kernels
 def test_kernels_of_drawn_steps_equal_the_reference(several, seed):

@@ -15,6 +15,7 @@ from snnkit.equations import IF, LI, LIF, Equation, Hard, Soft
 from snnkit.ops import cpu, path, scan
 from tests.closeness import same_bits
 from tests.equations_under_test import by_reference, drive
+from tests.shared import needs_compiler
 
 T, B, C = 7, 2, 3
 
@@ -231,6 +232,7 @@ def test_what_makes_no_sense_is_refused_with_the_reason(case):
         scan(**({"neuron": LIF(), "x": torch.zeros(T, B, C)} | arguments))
 
 
+@needs_compiler
 def test_path_names_the_implementation_and_each_refusal(monkeypatch):
     assert path(LIF(), torch.zeros(T, B, C)) == "cpu"
     assert path(LIF(), torch.zeros(T, B, C, device="meta")) == "reference (cpu: x is on meta)"
