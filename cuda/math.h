@@ -1,7 +1,7 @@
 // Functions of a step beyond + - * /, for lanes of float and double.
 //
 // Only + - * / and bit patterns, so that every compiler and device gives the same bits (no contraction, no fast-math).
-// exp: 1e-7 relative in float, 2e-16 in double. NaN passes through each of them. erf and atan come from the library:
+// exp: 1e-7 relative in float, 2e-16 in double. NaN passes through each but sign, which is 0 there as in torch. erf and atan come from the library:
 // they serve relaxed mode alone, where nothing has to be equal bit for bit.
 
 #include <math.h>

@@ -129,7 +129,7 @@ def _halved(g: Any, chosen: Any, other_chosen: Any) -> tuple[Any, Any]:
 
 
 # The texts use `real`, the type of the lane. snn_* stand in cuda/math.h: + - * / only, so that every compiler and
-# device rounds alike. NaN passes through each operation.
+# device rounds alike. NaN passes through each but sign.
 OPERATIONS: dict[str, Operation] = {
     "add": Operation(lambda a, b: a + b, "{0} + {1}", lambda g, y, a, b: (g, g)),
     "sub": Operation(lambda a, b: a - b, "{0} - {1}", lambda g, y, a, b: (g, -g)),
