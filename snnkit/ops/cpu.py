@@ -3,28 +3,26 @@
 No torch headers: a kernel is a plain C function on pointers, called through ctypes. That compiles in 0.2 s instead
 of 26 s and does not depend on torch's version. Callers set ``argtypes``: without them pointers are cut to 32 bits.
 
-A cached library is ``CACHE/KEY/DIGEST.so``: KEY is the hash of text, flags, compiler version and CPU flags (machines
-that share a home may differ in what ``-march=native`` means), DIGEST that of the file itself, so that a damaged file
-is seen before it is loaded. ``CACHE/KEY/code.cpp`` is the text, to be read.
+A library is kept by the hash of text, flags, compiler version and CPU flags: machines that share a home may differ in
+what ``-march=native`` means.
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import functools
-import hashlib
 import os
 import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from snnkit.ops.cache import kept
 
 # Without -ffp-contract=off g++ fuses multiply and add, and spikes differ from the reference: not to be dropped.
 REQUIRED = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off")
@@ -156,14 +154,16 @@ def _probed(command: Sequence[str]) -> Compiler:
 
 def _load(code: str, by: Compiler, optimise: str) -> ctypes.CDLL:
     flags = (optimise, *by.flags, *REQUIRED)
-    key = hashlib.sha256("\0".join((code, *flags, by.version, _cpu_flags())).encode()).hexdigest()[:32]
-    folder = _cache() / key
-    path = _intact(folder)
-    if path is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "lock"):
-            path = _intact(folder) or _built(code, [*by.command, *flags], folder)  # another process may have built it
-    return ctypes.CDLL(str(path))
+
+    def build(text: Path, made: Path) -> None:
+        answer = _run([*by.command, *flags, str(text), "-o", str(made)])
+        if answer.returncode or not made.is_file():
+            lines = answer.stderr.splitlines()
+            errors = [line for line in lines if "error" in line] or lines or [f"exit status {answer.returncode}"]
+            raise RuntimeError("\n".join([f"{by.command[0]} refused the text, kept in {text}:", *errors[:5]]))
+
+    parts = (code, *flags, by.version, _cpu_flags())
+    return ctypes.CDLL(str(kept("cpu", parts, ".so", ("code.cpp", code), build)))
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -171,65 +171,6 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=english
     )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _intact(folder: Path) -> Path | None:
-    """Return the library in the folder, if its content is what its name promises: loading half a file may crash."""
-    return next((path for path in folder.glob("*.so") if _digest(path) == path.stem), None)
-
-
-def _built(code: str, command: list[str], folder: Path) -> Path:
-    """Compile aside and rename. The caller holds the lock, so what lies here is of a build that was killed."""
-    for old in folder.glob("*.so"):
-        old.unlink()
-    for left in folder.glob("build-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    text = folder / "code.cpp"
-    text.write_text(code, encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as aside:
-        made = Path(aside, "made.so")
-        answer = _run([*command, str(text), "-o", str(made)])
-        if answer.returncode or not made.is_file():
-            lines = answer.stderr.splitlines()
-            errors = [line for line in lines if "error" in line] or lines or [f"exit status {answer.returncode}"]
-            raise RuntimeError("\n".join([f"{command[0]} refused the text, kept in {text}:", *errors[:5]]))
-        path = folder / f"{_digest(made)}.so"
-        made.replace(path)
-    return path
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system drops when its process dies, however it dies."""
-    import fcntl  # POSIX only, as is everything that finds a compiler here
-
-    with open(path, "w") as file:
-        with suppress(OSError):  # a file system without locks: two builds at worst, each is renamed whole
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@functools.cache
-def _cache() -> Path:
-    """Folder of the cache: $SNNKIT_CACHE or the user's; if it cannot be written, a temporary one for this process."""
-    named = os.environ.get("SNNKIT_CACHE")
-    if named is None:
-        import platformdirs
-
-        named = platformdirs.user_cache_dir("snnkit")
-    folder = Path(named, "cpu")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.resolve()
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="snnkit-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return folder
 
 
 @functools.cache

@@ -16,16 +16,21 @@ import pytest
 import torch
 
 from snnkit.ops import cpu
+from snnkit.ops.cache import digest
 from tests.shared import ROOT
 
 needs_compiler = pytest.mark.skipif(cpu.refusal() is not None, reason=f"no compiler: {cpu.refusal()}")
 
-# cpu.py alone, without torch: starts in 0.1 s, and eight processes at once are no burden.
+# cpu.py and cache.py alone, without torch: starts in 0.1 s, and eight processes at once are no burden.
 ALONE = f"""
 import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("cpu", {str(ROOT / "snnkit/ops/cpu.py")!r})
-cpu = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cpu)
+def alone(name):
+    spec = importlib.util.spec_from_file_location(name, {str(ROOT / "snnkit/ops")!r} + "/" + name + ".py")
+    module = sys.modules["snnkit.ops." + name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+folder = alone("cache").folder
+cpu = alone("cpu")
 ADD = 'extern "C" int add(int a, int b) {{ return a + b; }}'
 """
 
@@ -160,7 +165,7 @@ def test_a_damaged_file_is_built_again(tmp_path, damage):
         content[len(content) // 2] ^= 255
         path.write_bytes({"cut": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
     assert made and run(code, SNNKIT_CACHE=str(cache)) == ("2\n", "")
-    assert all(cpu._digest(path) == path.stem for path in cache.rglob("*.so"))
+    assert all(digest(path) == path.stem for path in cache.rglob("*.so"))
 
 
 @needs_compiler
@@ -188,7 +193,7 @@ def test_a_build_killed_midway_holds_up_nobody_and_eight_processes_build_once(tm
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    code = "print(cpu.library(ADD).add(1, 2), cpu._cache())"
+    code = "print(cpu.library(ADD).add(1, 2), folder('cpu'))"
     out, error = run(code, SNNKIT_CACHE=str(blocked), TMPDIR=str(tmp_path))
     answer, folder = out.split()
     assert (answer, error) == ("3", "") and Path(folder).parent == tmp_path
@@ -198,7 +203,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_pa
 @needs_compiler
 def test_the_cache_lies_in_the_users_folder_unless_told_otherwise(tmp_path):
     environment = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "xdg")}
-    out, _ = run("import os; os.environ.pop('SNNKIT_CACHE', None); print(cpu._cache())", **environment)
+    out, _ = run("import os; os.environ.pop('SNNKIT_CACHE', None); print(folder('cpu'))", **environment)
     assert Path(out.strip()).is_relative_to(tmp_path)
 
 
@@ -206,6 +211,7 @@ FORK = """
 import ctypes, os, sys, warnings
 import torch
 from snnkit.ops import cpu
+from snnkit.ops.cache import digest
 warnings.simplefilter("ignore")  # Python 3.12 warns that a process with threads forks: that is the point here
 torch.set_num_threads(2)
 code = '''
