@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnkit.nn.checkpoint import first_answer, recomputing
+from snnkit.nn.checkpoint import first_answer, in_backward, recomputing
 
 
 class _Slot:
@@ -23,11 +23,11 @@ class _Slot:
         self.state: dict[str, Tensor] | None = None
         self.initial: Mapping[str, Tensor | float] = {}
         self.features: tuple[int, ...] | None = None
-        self.forward = 0  # the forward pass of the model in which the state was kept; 0: outside of any
+        self.ran = False  # in the forward pass of the model that is under way
 
     def read(self, batch: int, features: tuple[int, ...] | None) -> dict[str, Tensor] | None:
         """The state, after checking that it belongs to inputs of this shape."""
-        if self.forward and self.forward == self.owner.forward:
+        if self.ran and self.owner.under_way:
             raise RuntimeError(
                 f"carry: {self.name} runs twice in one forward pass, and both uses would share one state. "
                 "Give each use a layer of its own (their parameters may be shared)."
@@ -52,7 +52,7 @@ class _Slot:
         detach = self.owner.detach
         self.state = {name: value.detach().clone() if detach else value.clone() for name, value in state.items()}
         self.initial = dict(initial)
-        self.forward = self.owner.forward
+        self.ran = self.owner.under_way
 
     def restart(self, mask: Tensor) -> None:
         if self.state is None:
@@ -71,6 +71,9 @@ def _layout(features: tuple[int, ...] | None) -> str:
     return f"[{', '.join(['T', 'B', *map(str, features or ())])}]"
 
 
+_OF_A_BLOCK = ("_slot", "_was_carried", "_observer")  # not in copies
+
+
 class Stateful(nn.Module):
     """Base of every layer that has a state over time.
 
@@ -80,11 +83,13 @@ class Stateful(nn.Module):
     """
 
     _slot: _Slot | None = None
+    _was_carried = False  # the last run was in a carry block that has ended
     _observer: Any = None
 
     @property
     def in_carry(self) -> bool:
         """Whether the layer is inside a carry block."""
+        self._refuse_plain_checkpoint()
         return first_answer(lambda: self._slot is not None)
 
     def carried(self, batch: int, features: Sequence[int] | None = None) -> dict[str, Tensor] | None:
@@ -96,7 +101,8 @@ class Stateful(nn.Module):
 
         Raises:
             ValueError: the state belongs to another number of samples or another shape.
-            RuntimeError: the layer runs for the second time in one forward pass of the model.
+            RuntimeError: the layer runs for the second time in one forward pass of the model, or for the second time
+                because of a plain ``torch.utils.checkpoint``.
         """
         shape = None if features is None else tuple(features)
 
@@ -107,7 +113,21 @@ class Stateful(nn.Module):
             self._slot.features = shape
             return state
 
+        self._refuse_plain_checkpoint()
         return first_answer(ask)
+
+    def _refuse_plain_checkpoint(self) -> None:
+        """Raise if a backward pass runs the layer again and knows nothing of the state that its first run read."""
+        if torch.compiler.is_compiling() or (self._slot is None and not self._was_carried):
+            return
+        if not in_backward():
+            if self._slot is None:
+                del self._was_carried
+        elif not recomputing():
+            raise RuntimeError(
+                f"carry: {type(self).__name__} is run again in the backward pass, as torch.utils.checkpoint does, and "
+                "its gradient would be wrong: the state has moved on. Use snnkit.nn.checkpoint."
+            )
 
     def keep(self, state: Mapping[str, Tensor], initial: Mapping[str, Tensor | float]) -> None:
         """Hand the state on to the next call.
@@ -120,13 +140,16 @@ class Stateful(nn.Module):
             self._slot.write(state, initial)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_slot", "_observer")}
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_A_BLOCK}
 
     def _replicate_for_data_parallel(self) -> nn.Module:
         raise RuntimeError(
             f"{type(self).__name__} under DataParallel: it cuts axis 0, which is time here. "
             "Use torch.nn.parallel.DistributedDataParallel (torchrun), one process per GPU."
         )
+
+
+_HOOK: Any = "snnkit.carry"
 
 
 class _Forward:
@@ -142,14 +165,13 @@ class _Forward:
 class _Begin(_Forward):
     def __call__(self, *_: object) -> None:
         if self.owner is not None:
-            self.owner.count += 1
-            self.owner.forward = self.owner.count
+            self.owner.begin()
 
 
 class _End(_Forward):
     def __call__(self, *_: object) -> None:
         if self.owner is not None:
-            self.owner.forward = 0
+            self.owner.under_way = False
 
 
 class carry:  # noqa: N801  (used as a statement: with carry(model))
@@ -162,8 +184,16 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
 
     Raises:
         RuntimeError: at entering, if a layer is already in a carry block; in the block, if a layer with state runs
-            twice in one forward pass.
+            twice in one forward pass; in the backward, if plain ``torch.utils.checkpoint`` runs it again (take
+            ``snnkit.nn.checkpoint``).
         ValueError: in the block, if the number of samples changes.
+
+    Without ``detach`` the chunks share one graph: add up their losses and call ``backward()`` once. One backward for
+    each chunk ends in torch's "Trying to backward through the graph a second time": it cannot be told here, since the
+    graph is torch's. The remedy is ``detach=True``.
+
+    Under ``torch.compile`` a model compiles twice: for the first call of a block, and for all later ones of any block.
+    ``fullgraph`` works as long as no layer is in ``snnkit.nn.checkpoint``, where the graph breaks.
 
     Chunks of any length give what one call gives, in eval mode (dropout and norms in training see other batches):
 
@@ -188,10 +218,9 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
     def __init__(self, model: nn.Module, detach: bool = False) -> None:
         self.model = model
         self.detach = detach
-        self.forward = 0  # number of the forward pass that is under way; 0: none
-        self.count = 0
+        # Flags, not counts: the compiler takes a number that differs at each call for another program.
+        self.under_way = False  # a forward pass of the model
         self._layers: list[Stateful] = []
-        self._hooks: list[Any] = []
 
     def __enter__(self) -> "carry":
         layers = [(name, layer) for name, layer in self.model.named_modules() if isinstance(layer, Stateful)]
@@ -204,18 +233,30 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
         for name, layer in layers:
             layer._slot = _Slot(self, name or type(layer).__name__)
         self._layers = [layer for _, layer in layers]
-        self._hooks = [
-            self.model.register_forward_pre_hook(_Begin(self), prepend=True),
-            self.model.register_forward_hook(_End(self), always_call=True),
-        ]
+        # By hand, under one name: torch would number the hooks, and a compiled model is bound to the number.
+        before: Any = self.model._forward_pre_hooks
+        before[_HOOK] = _Begin(self)
+        before.move_to_end(_HOOK, last=False)
+        self.model._forward_hooks[_HOOK] = _End(self)
+        self.model._forward_hooks_always_called[_HOOK] = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        model = self.model
+        for hooks in (model._forward_pre_hooks, model._forward_hooks, model._forward_hooks_always_called):
+            hooks.pop(_HOOK, None)
         for layer in self._layers:
+            if layer._slot is not None:
+                layer._was_carried = layer._slot.state is not None
             del layer._slot
-        self._layers, self._hooks, self.forward, self.count = [], [], 0, 0
+        self._layers, self.under_way = [], False
+
+    def begin(self) -> None:
+        """A forward pass of the model begins."""
+        self.under_way = True
+        for layer in self._layers:
+            if layer._slot is not None:
+                layer._slot.ran = False
 
     def reset(self, mask: Tensor) -> None:
         """Let single samples start anew.

@@ -1,8 +1,8 @@
 """Activation checkpointing that knows about time: keep the input of a block, run the block again in the backward.
 
 Plain ``torch.utils.checkpoint`` runs a block twice without telling it. A layer inside ``carry`` would then start its
-second run from the state that its first run left (wrong gradients), and a batch norm would count the batch twice. Here
-the second run is told: it gets the answers that the first run got, and writes nothing.
+second run from the state that its first run left (it refuses, see ``snnkit.nn.carry``), and a batch norm would count
+the batch twice. Here the second run is told: it gets the answers that the first run got, and writes nothing.
 """
 
 import threading
@@ -72,6 +72,11 @@ class _Again:
 def recomputing() -> bool:
     """Whether this is the second run of a checkpointed block. Layers that count or record do nothing then."""
     return any(isinstance(run, _Again) for run in _runs.open)
+
+
+def in_backward() -> bool:
+    """Whether this is called by a backward pass: a checkpointed run, ours or another's."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def first_answer(ask: Callable[[], Answer]) -> Answer:

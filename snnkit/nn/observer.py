@@ -21,7 +21,7 @@ class _Mean:
         self.axes = axes
         self.before = before
         self.total: Tensor | None = None
-        self.count = 0
+        self.count: Tensor | None = None  # a tensor: the compiler takes another number for another program
 
     def __call__(self, s: Tensor) -> None:
         if self.before is not None:
@@ -30,8 +30,9 @@ class _Mean:
             return
         axes = self.axes(s)
         total = s.detach().sum(axes, dtype=torch.float64)
+        count = torch.full((), s.numel() // max(total.numel(), 1), dtype=torch.float64, device=s.device)
         self.total = total if self.total is None else self.total + total
-        self.count += s.numel() // max(total.numel(), 1)
+        self.count = count if self.count is None else self.count + count
 
 
 class Rates(Mapping[str, Rate], Generic[Rate]):
@@ -43,12 +44,12 @@ class Rates(Mapping[str, Rate], Generic[Rate]):
 
     def __getitem__(self, name: str) -> Rate:
         mean = self._means[name]
-        if mean.total is None:
+        if mean.total is None or mean.count is None:
             raise KeyError(f"{name} has not run")
         return self._result(mean.total / mean.count)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, mean in self._means.items() if mean.count)
+        return (name for name, mean in self._means.items() if mean.count is not None and mean.count > 0)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -9,8 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from snnkit.nn.carry import Stateful, carry
+from snnkit.nn.neuron import LIF
+from snnkit.nn.readout import SumOverTime
 from tests.nn.layers import Leak, network, spikes
 
 
@@ -266,3 +269,16 @@ def test_a_compiled_network_carries_its_state(compiled_inside):
             state.reset(torch.tensor([True, False, True]))
             assert torch.equal(fast(x[:3])[:, [0, 2]], whole[:3, [0, 2]])
         assert torch.equal(fast(x), whole)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_compiled_network_compiles_twice_however_many_calls_and_blocks(grad):
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    net, x = nn.Sequential(nn.Linear(5, 4), LIF(), nn.Linear(4, 3), LIF(), SumOverTime()), spikes(7, 3, 5).float()
+    fast = torch.compile(net, backend=counter, fullgraph=True)
+    for _ in range(2):
+        with torch.set_grad_enabled(grad), carry(net, detach=True):
+            for chunk in [*x[:5].split(1), x[5:6]]:
+                fast(chunk)
+    assert counter.frame_count == 2

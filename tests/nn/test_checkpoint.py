@@ -270,3 +270,43 @@ def test_compiled_inside_carry_a_full_graph_is_refused():
     fast = torch.compile(lambda x: checkpoint(net, x), backend="aot_eager", fullgraph=True)
     with carry(net), pytest.raises(torch._dynamo.exc.Unsupported, match="(?i)side effect"):
         fast(spikes(7, 3, 5).requires_grad_())
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("ended", [True, False], ids=["after the block", "in the block"])
+@pytest.mark.parametrize("layer", [LIF(), Leak(), TimeDropout()], ids=lambda layer: type(layer).__name__)
+def test_torchs_own_checkpoint_is_refused_in_carry_and_works_outside(layer, ended, reentrant):
+    def backward(run):
+        z = spikes(7, 3, 5).requires_grad_()
+        y = run(lambda z: layer(z).exp(), z).sum()
+        return z, y
+
+    def theirs(block, z):
+        return torch.utils.checkpoint.checkpoint(block, z, use_reentrant=reentrant)
+
+    with pytest.raises(RuntimeError, match=rf"{type(layer).__name__} is run again .* Use snnkit.nn.checkpoint"):
+        with carry(layer):
+            layer(spikes(7, 3, 5))
+            _, y = backward(theirs)
+            if not ended:
+                y.backward()
+        y.backward()
+    torch.manual_seed(0)
+    for _ in range(2):
+        z, y = backward(theirs)
+        y.backward()
+    torch.manual_seed(0)
+    for _ in range(2):
+        expected, y = backward(plain)
+        y.backward()
+    assert torch.equal(z.grad, expected.grad)
+
+
+def test_our_checkpoint_after_a_block_leaves_the_way_to_torchs_open():
+    layer, z = LIF(), spikes(7, 3, 5).requires_grad_()
+    with carry(layer):
+        y = checkpoint(lambda z: layer(z).exp(), z).sum()
+    y.backward()
+    with torch.no_grad(), carry(layer):
+        torch.utils.checkpoint.checkpoint(layer, z, use_reentrant=False)
+    torch.utils.checkpoint.checkpoint(lambda z: layer(z).exp(), z, use_reentrant=False).sum().backward()

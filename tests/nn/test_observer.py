@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from snnkit.nn.checkpoint import checkpoint
+from snnkit.nn.neuron import LIF
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
-from tests.nn.layers import Leak
+from tests.nn.layers import Leak, spikes
 
 
 class Fire(nn.Module):
@@ -139,3 +141,18 @@ def test_observing_changes_neither_the_model_nor_its_copies():
         copy.deepcopy(model)(X)
     assert {name: list(module.__dict__) for name, module in model.named_modules()} == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("rates", [firing_rates, unit_rates])
+def test_a_compiled_network_compiles_twice_however_often_it_is_observed(rates):
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    net, x = nn.Sequential(nn.Linear(5, 4), LIF()), spikes(7, 3, 5).float()
+    fast = torch.compile(net, backend=counter, fullgraph=True)
+    for _ in range(2):
+        with torch.no_grad(), rates(net) as seen:
+            for _ in range(5):
+                y = fast(x)
+    expected = y.double().mean((0, 1) if rates is unit_rates else (0, 1, 2))
+    torch.testing.assert_close(torch.as_tensor(seen["1"], dtype=torch.float64), expected)
+    assert counter.frame_count <= 2
