@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snnkit.models import _files, _registry
 from snnkit.models._classifier import Classifier
-from snnkit.models._objects import decode, encode
+from snnkit.models._objects import decode, encode, metadata_text
 from snnkit.models._tables import TABLES
 from snnkit.models._values import check_values
 
@@ -64,6 +64,7 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
 
     Raises:
         TypeError: metadata that JSON can't hold, or a model that is an evaluation copy (``discretize()``).
+        IsADirectoryError: the path is a folder.
     """
     from snnkit import __version__
 
@@ -86,7 +87,7 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
         "variant": getattr(model, "variant", ""),
         "arguments": json.dumps(arguments),
         "asked": json.dumps(asked),
-        "metadata": json.dumps(metadata),
+        "metadata": metadata_text(metadata),
     }
     _files.write(model.state_dict(), header, path)
 
@@ -102,12 +103,13 @@ def load_model(path: str | os.PathLike[str], **keywords: Any) -> Classifier:
     Args:
         path: the file.
         keywords: arguments over those of the file, e.g. ``num_classes=5`` (then the head stays random, with a
-            warning), or those that the file could not hold.
+            warning), or those that the file could not hold. Not ``max_delay``: positions count from the middle of
+            the taps, so that with other taps each delay would be another one.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an empty, cut, damaged or foreign file, a model class that is not known here, or an argument that
-            the file could not hold and that was not given.
+        ValueError: an empty, cut, damaged or foreign file, a model class that is not known here, an argument that
+            the file could not hold and that was not given, or one that contradicts the file's tensors (``max_delay``).
     """
     state, header = _files.read(path)
     info = _info(header, str(path))
@@ -124,6 +126,13 @@ def load_model(path: str | os.PathLike[str], **keywords: Any) -> Classifier:
     lacking = [name for name in info["asked"] if name not in keywords]
     if lacking:
         raise ValueError(f"{path} was built with an own {', '.join(lacking)}: load_model(path, {lacking[0]}=...).")
+    for name in _registry.classes[info["class"]].must_match:
+        stored = info["arguments"].get(name)
+        if name in keywords and name in info["arguments"] and keywords[name] != stored:
+            raise ValueError(
+                f"{path} was saved with {name}={stored!r}, got {name}={keywords[name]!r}: its tensors mean something "
+                f"else then. Leave {name} out, or train a model with {name}={keywords[name]!r}."
+            )
     arguments = {**info["arguments"], **keywords}
     if info["variant"] in _registry.entries:
         model = _registry.create_model(info["variant"], **arguments)

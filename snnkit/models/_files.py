@@ -1,7 +1,7 @@
 """Files of tensors: safetensors and torch.save, read without running code, written whole or not at all.
 
-What is wrong with a file is told apart: missing, empty, cut short, damaged, holding more than tensors, or of another
-kind.
+What is wrong with a file is told apart: missing, empty, cut short, damaged, holding more than tensors (see
+``_pickles.py``), or of another kind.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from snnkit.models._pickles import read_torch
 
 NESTS = ("state_dict", "model_state_dict", "model", "net")  # where training scripts hide the weights
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP; torch.compile
@@ -42,7 +41,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-        return tensors(_read_torch(path), str(path)), {}
+        return tensors(read_torch(path), str(path)), {}
     raise ValueError(
         f"{path} is neither a safetensors file nor one of torch.save: it starts with {start[:24]!r}. "
         "A web page or a Git LFS pointer in its place means that the download went wrong."
@@ -69,16 +68,25 @@ def tensors(contents: Any, where: str) -> dict[str, Tensor]:
 
 
 def write(state: Mapping[str, Tensor], header: dict[str, str], path: str | os.PathLike[str]) -> None:
-    """Write a safetensors file beside the path and rename it, so that a crash leaves the old file or none."""
+    """Write a safetensors file beside the path and rename it, so that a crash leaves the old file or none.
+
+    Raises:
+        IsADirectoryError: the path is a folder.
+    """
     from safetensors.torch import save_file
 
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file, e.g. {path / 'model.safetensors'}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     # clone: safetensors refuses tensors that share memory
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        aside.touch()
+        mode = aside.stat().st_mode  # what the umask leaves; safetensors makes files that nobody else may read
         save_file(whole, aside, metadata={**header, "sha256": digest(whole)})
+        aside.chmod(mode)
         with aside.open("rb+") as file:
             os.fsync(file.fileno())  # else a power cut may keep the new name and lose the bytes
         os.replace(aside, path)
@@ -122,44 +130,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if "sha256" in metadata and metadata["sha256"] != digest(state):
         raise ValueError(f"{path} is damaged: its tensors are not those that were written (SHA-256 differs).")
     return state, metadata
-
-
-def _read_torch(path: Path) -> Any:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
-    if zipped and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is cut short: a file of torch.save without its end ({path.stat().st_size} bytes).")
-    if zipped:  # torch.load itself does not look at the checksums
-        try:
-            with zipfile.ZipFile(path) as archive:
-                wrong = archive.testzip()
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
-            raise ValueError(f"{path} is damaged: {_first_line(error)}.") from error
-        if wrong is not None:
-            raise ValueError(f"{path} is damaged: the checksum of {wrong} is wrong.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = _foreign(path, error)
-        if not foreign:
-            raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
-        raise ValueError(
-            f"{path} holds {', '.join(foreign)} beside its tensors; reading that could run code, so nothing was read. "
-            f"If you trust the file: with torch.serialization.safe_globals([{', '.join(foreign)}]): ..."
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or cut short: {_first_line(error)}") from error
-
-
-def _foreign(path: Path, error: Exception) -> list[str]:
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # not a zip archive: older than torch 1.6
-        return re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _kind(contents: Any) -> str:

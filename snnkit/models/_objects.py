@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 from typing import Any
 
 PACKAGES = ("equations", "ops", "nn", "models")
@@ -49,6 +50,23 @@ def decode(value: Any) -> Any:
     if set(value) == {"object", "arguments"} and isinstance(value["arguments"], dict):
         return _find(value["object"])(**{key: decode(item) for key, item in value["arguments"].items()})
     raise ValueError(f"{value!r} is neither a class nor an object of snnkit.")
+
+
+def metadata_text(metadata: dict[str, Any]) -> str:
+    """Return a user's own notes as JSON.
+
+    Raises:
+        TypeError: a value that JSON can't hold; the message has its name, type and remedy.
+    """
+    for name, value in metadata.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            convertible = hasattr(value, "item") and hasattr(value, "tolist")  # tensors and numpy
+            remedy = f"{name}.tolist()" if convertible else "numbers, texts, lists and dicts of these"
+            raise TypeError(f"Metadata must fit into JSON, got {name}={kind} ({error}). Give {remedy}.") from error
+    return json.dumps(metadata)
 
 
 def _argument_names(cls: type) -> list[str]:

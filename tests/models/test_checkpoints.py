@@ -116,9 +116,37 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, model, monkeypatch)
 
 
 def test_metadata_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_path, model):
-    with pytest.raises(TypeError):
-        snnkit.save_checkpoint(model, tmp_path / "a", loss=torch.tensor(1.0))
+    for value, named in (
+        (torch.tensor(1.0), r"got loss=torch.Tensor .*Give loss.tolist\(\)"),
+        (np.float32(1.0), r"got loss=numpy.float32 .*Give loss.tolist\(\)"),
+        ({1, 2}, "got loss=builtins.set .*Give numbers, texts, lists"),
+    ):
+        with pytest.raises(TypeError, match=named):
+            snnkit.save_checkpoint(model, tmp_path / "a", epoch=3, loss=value)
     assert not os.listdir(tmp_path)
+
+
+def test_a_broken_loss_in_the_metadata_stays_what_it_is(tmp_path, model):
+    snnkit.save_checkpoint(model, tmp_path / "a", loss=float("nan"), best=float("-inf"))
+    metadata = checkpoint_info(tmp_path / "a")["metadata"]
+    assert np.isnan(metadata["loss"]) and metadata["best"] == float("-inf")
+
+
+def test_a_folder_in_place_of_a_file_is_named_and_left_alone(tmp_path, model):
+    with pytest.raises(IsADirectoryError, match=r"is a folder, expected a file, e.g. .*model.safetensors"):
+        snnkit.save_checkpoint(model, tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_others_may_read_a_file_as_the_umask_says(tmp_path, model, umask):
+    old = os.umask(umask)
+    try:
+        snnkit.save_checkpoint(model, tmp_path / "a")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_an_evaluation_copy_is_not_saved_as_if_it_could_train(tmp_path, model):
@@ -214,6 +242,13 @@ def test_load_model_with_another_number_of_classes(tmp_path, model):
         assert snnkit.load_model(tmp_path / "a", num_classes=5).num_classes == 5
 
 
+def test_load_model_refuses_taps_that_would_shift_all_delays(tmp_path, model):
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.raises(ValueError, match="was saved with max_delay=5, got max_delay=9: .*Leave max_delay out"):
+        snnkit.load_model(tmp_path / "a", max_delay=9)
+    assert same(snnkit.load_model(tmp_path / "a", max_delay=5, dropout=0.1), model)
+
+
 def test_a_file_of_another_model_is_refused(tmp_path, model):
     snnkit.save_checkpoint(model, tmp_path / "a")
     with pytest.raises(ValueError, match="holds a DelaySNN, this is a Linear"):
@@ -248,11 +283,12 @@ def test_code_in_a_file_never_runs(tmp_path, model):
     folder = tmp_path / "it ran"
     for held in (Hostile(folder), {"state_dict": official(model), "x": Hostile(folder)}):
         torch.save(held, tmp_path / "a.pt")
-        with pytest.raises(ValueError, match=r"holds posix.mkdir beside its tensors"):
+        with pytest.raises(ValueError, match=r"holds posix.mkdir beside its tensors.*Do not open it") as error:
             snnkit.load_checkpoint(model, tmp_path / "a.pt")
+        assert "safe_globals" not in str(error.value)
     with open(tmp_path / "b.pt", "wb") as file:
         pickle.dump(Hostile(folder), file)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="is a pickle of Python objects, not a file of torch.save"):
         snnkit.load_checkpoint(model, tmp_path / "b.pt")
     assert not folder.exists()
 
@@ -266,9 +302,20 @@ def test_foreign_types_are_named_with_the_one_way_in(tmp_path, model, x):
     with torch.serialization.safe_globals([argparse.Namespace]):
         snnkit.load_checkpoint(other, path)
     assert torch.equal(other(x), model(x))
-    torch.save({"accuracy": np.float64(0.9), "state_dict": official(model)}, path)
-    with pytest.raises(ValueError, match="numpy"):
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_way_in_that_is_named_for_numpys_scalars_works(tmp_path, model, x, legacy):
+    path = tmp_path / "run.pt"
+    held = {"accuracy": np.float64(0.9), "epoch": np.int64(3), "state_dict": official(model)}
+    torch.save(held, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r"holds numpy.*safe_globals") as error:
         snnkit.load_checkpoint(DelaySNN(**TINY), path)
+    remedy = str(error.value).split("with ")[1].split(": ...")[0]
+    other = DelaySNN(**TINY).eval()
+    with eval(remedy, {"torch": torch, "numpy": np}):
+        snnkit.load_checkpoint(other, path)
+    assert torch.equal(other(x), model(x))
 
 
 def test_broken_files_are_told_apart(tmp_path, model):
@@ -295,6 +342,7 @@ def test_broken_files_are_told_apart(tmp_path, model):
         (b"<!DOCTYPE html><html>not found</html>", "neither a safetensors file nor one of torch.save.*DOCTYPE"),
         (b"version https://git-lfs.github.com/spec/v1", "neither a safetensors.*git-lfs"),
         (b"\x80\x02garbage", "is damaged"),
+        (pickle.dumps({"weight": np.ones(3)}), "is a pickle of Python objects, not a file of torch.save"),
     ]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for content, message in cases:
