@@ -1,22 +1,28 @@
 // Functions of a step beyond + - * /, for lanes of float and double.
 //
 // Only + - * / and bit patterns, so that every compiler and device gives the same bits (no contraction, no fast-math).
-// exp: 1e-7 relative in float, 2e-16 in double. NaN passes through each but sign, which is 0 there as in torch. erf and atan come from the library:
-// they serve relaxed mode alone, where nothing has to be equal bit for bit.
+// exp: 1e-7 relative in float, 2e-16 in double. NaN passes through each but sign, which is 0 there as in torch. erf and
+// atan come from the library: they serve relaxed mode alone, where nothing has to be equal bit for bit.
 
+#ifdef __CUDACC__  // NVRTC knows the functions and has no headers
+#define SNN_INLINE static __device__ __forceinline__
+#define NAN __int_as_float(0x7fc00000)
+#define INFINITY __int_as_float(0x7f800000)
+
+SNN_INLINE float snn_from_bits(int bits) { return __int_as_float(bits); }
+SNN_INLINE double snn_from_bits(long long bits) { return __longlong_as_double(bits); }
+SNN_INLINE int snn_bits(float value) { return __float_as_int(value); }
+SNN_INLINE long long snn_bits(double value) { return __double_as_longlong(value); }
+#else
 #include <math.h>
 #include <string.h>
-
-#ifdef __CUDACC__
-#define SNN_INLINE static __device__ __forceinline__
-#else
 #define SNN_INLINE static inline __attribute__((always_inline))
-#endif
 
 SNN_INLINE float snn_from_bits(int bits) { float value; memcpy(&value, &bits, sizeof value); return value; }
 SNN_INLINE double snn_from_bits(long long bits) { double value; memcpy(&value, &bits, sizeof value); return value; }
 SNN_INLINE int snn_bits(float value) { int bits; memcpy(&bits, &value, sizeof bits); return bits; }
 SNN_INLINE long long snn_bits(double value) { long long bits; memcpy(&bits, &value, sizeof bits); return bits; }
+#endif
 
 SNN_INLINE float snn_abs(float a) { return fabsf(a); }
 SNN_INLINE double snn_abs(double a) { return fabs(a); }

@@ -7,8 +7,9 @@
 // In front of this text stands what was generated from the neuron's equation:
 //   real, State, Coefficients, Gradients     the number type; the states, the parameters' values, their gradients
 //   forward(), backward()                    one step, and its reverse
-//   STATES(X), NUMBERS(X), SCALARS(X), LANES(X), TRACES(X)   X(position, name) for each: states, coefficients that are
-//                                            numbers, tensors with one value, tensors with a value a lane; recorded states
+//   STATES(X), NUMBERS(X), SCALARS(X), LANES(X)   X(position, name) for each: states, coefficients that are numbers,
+//                                            tensors with one value, tensors with a value a lane
+//   TRACES(X)                                X(position, index, name) for each recorded state, the index-th of STATES
 // A row is one sample: F lanes that lie side by side. All strides count elements.
 
 #include <algorithm>
@@ -140,7 +141,7 @@ extern "C" void scan_forward(const Arguments *arguments) {
   const Arguments &a = *arguments;
   const int64_t blocks = parts(a.lanes, kForwardLanes), size = a.rows * a.lanes;
   large_pages(a.s, a.steps * size * (int64_t)sizeof(real));
-#define LARGE(position, name) large_pages(a.traces[position], a.steps * size * (int64_t)sizeof(real));
+#define LARGE(position, index, name) large_pages(a.traces[position], a.steps * size * (int64_t)sizeof(real));
   TRACES(LARGE)
 #pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
   for (int64_t task = 0; task < a.rows * blocks; task++) {
@@ -152,7 +153,7 @@ extern "C" void scan_forward(const Arguments *arguments) {
     for (int64_t t = 0; t < a.steps; t++) {
       forward_step<true>(a, common, state, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
                          a.s + t * size + here, first, n);
-#define TRACE(position, index) \
+#define TRACE(position, index, name) \
       std::copy_n(state + index * kForwardLanes, n, a.traces[position] + t * size + here);
       TRACES(TRACE)
     }
@@ -235,7 +236,7 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
       forward_step<false>(a, common, before, before + kStates * m, m, x + t * a.x_step, nullptr, first, n);
     }
     for (int64_t t = end - 1; t >= begin; t--) {
-#define TRACE_GRADIENT(position, index)                                                             \
+#define TRACE_GRADIENT(position, index, name)                                                       \
       if (a.g_traces && a.g_traces[position])                                                       \
         for (int64_t i = 0; i < n; i++) g[index * m + i] += a.g_traces[position][t * size + here + i];
       TRACES(TRACE_GRADIENT)

@@ -42,7 +42,7 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
             _table("NUMBERS", enumerate(numbers)),
             _table("SCALARS", scalars),
             _table("LANES", lanes),
-            _table("TRACES", ((k, str(program.states.index(n))) for k, n in enumerate(record))),
+            _table("TRACES", ((k, f"{program.states.index(n)}, {c_name(n)}") for k, n in enumerate(record))),
             "",
             _forward(program),
             _backward(program, tensors),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from snnkit.equations.equation import Equation
-from snnkit.ops import cpu
+from snnkit.ops import cpu, cuda
 from snnkit.ops.program import Plan, Program, plan_of
 from snnkit.ops.scan_gradient import differentiable_scan, is_simple, simple_scan
 
@@ -117,12 +117,13 @@ def path(neuron: Equation, x: Tensor) -> str:
 
     >>> from snnkit.equations import LIF
     >>> path(LIF(), torch.zeros(4, 2, 3, device="meta"))
-    'reference (cpu: x is on meta)'
+    'reference (cpu, cuda: x is on meta)'
     """
-    if x.device.type != "cpu":
-        return f"reference (cpu: x is on {x.device})"
-    refusal = cpu.refusal()
-    return "cpu" if refusal is None else f"reference (cpu: {refusal})"
+    device = x.device.type
+    if device not in ("cpu", "cuda"):
+        return f"reference (cpu, cuda: x is on {x.device})"
+    refusal = cpu.refusal() if device == "cpu" else cuda.refusal(x.get_device())
+    return device if refusal is None else f"reference ({device}: {refusal})"
 
 
 def _check_broadcast(program: Program, coefficients: Sequence[Tensor], x: Tensor) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from snnkit.ops import cpu, scan_cpu
+from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
 from snnkit.ops.registered import is_plain
 from snnkit.ops.scan_operator import scan_backward, scan_forward
@@ -32,20 +33,20 @@ def simple_scan(x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tens
     """``differentiable_scan`` of x alone; ``is_simple(x)`` must hold."""
     if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:
         return _Simple.apply(x, program, numbers)
-    return scan_cpu.simple_forward(program, x, numbers)
+    return _short_way(x).simple_forward(program, x, numbers)
 
 
 def is_simple(x: Tensor) -> bool:
     """Whether the compiled kernel takes x as it is, and nobody looks on."""
-    return (
-        is_plain(x)
-        and not torch._C._are_functorch_transforms_active()
-        and x.is_cpu
-        and x.is_contiguous()
-        and (x.dtype == torch.float32 or x.dtype == torch.float64)
-        and x.numel() > 0
-        and cpu.refusal() is None
-    )
+    if not is_plain(x) or torch._C._are_functorch_transforms_active() or not x.is_contiguous() or x.numel() == 0:
+        return False
+    if x.is_cpu:  # half goes through torch's conversion there
+        return (x.dtype == torch.float32 or x.dtype == torch.float64) and cpu.refusal() is None
+    return x.is_cuda and x.dtype in scan_cuda.IO and cuda.refusal(x.get_device()) is None
+
+
+def _short_way(x: Tensor) -> ModuleType:
+    return scan_cpu if x.is_cpu else scan_cuda
 
 
 class _Undifferentiable(torch.autograd.Function):
@@ -117,15 +118,15 @@ class _Simple(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
         ctx.save_for_backward(x)
         ctx.rest = program, numbers
-        return scan_cpu.simple_forward(program, x, numbers)
+        return _short_way(x).simple_forward(program, x, numbers)
 
     @staticmethod
     @_once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         program, numbers = ctx.rest
         (x,) = ctx.saved_tensors
-        if g.is_contiguous() and is_plain(g):
-            return scan_cpu.simple_backward(program, g, x, numbers), None, None
+        if g.is_contiguous() and g.dtype == x.dtype and is_plain(g):
+            return _short_way(x).simple_backward(program, g, x, numbers), None, None
         return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 
 

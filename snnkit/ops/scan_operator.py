@@ -1,19 +1,20 @@
 """The scan as two operators, forward and backward, so that graphs, fake tensors and transforms know what it does.
 
 An operator takes tensors, numbers and a key; the key names the program, what is recorded, and whether the last state is
-returned. On the CPU it runs the compiled kernel, elsewhere and without a compiler the lists in torch.
+returned. On CPU and CUDA it runs a compiled kernel; elsewhere, and where nothing can be compiled, the lists in torch.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnkit.ops import cpu, played_back, scan_cpu
+from snnkit.ops import cpu, cuda, played_back, scan_cpu, scan_cuda
 from snnkit.ops.layout import like, row_like
 from snnkit.ops.program import Program, program_by_key
 from snnkit.ops.registered import Registered
@@ -34,12 +35,18 @@ def _kind(key: str) -> _Kind:
     return _Kind(program_by_key[name], tuple(record.split(",")) if record else (), final == "1")
 
 
+def implementation(x: Tensor) -> ModuleType:
+    """The file whose forward and backward a call with x takes."""
+    if x.is_cpu:
+        return scan_cpu if cpu.refusal() is None else played_back
+    return scan_cuda if x.is_cuda and cuda.refusal(x.get_device()) is None else played_back
+
+
 def _forward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int, key: str
 ) -> list[Tensor]:
     kind = _kind(key)
-    forward = scan_cpu.forward if x.is_cpu and cpu.refusal() is None else played_back.forward
-    return forward(kind.program, kind.record, kind.final, x, coefficients, before, numbers, steps)
+    return implementation(x).forward(kind.program, kind.record, kind.final, x, coefficients, before, numbers, steps)
 
 
 def _backward(
@@ -47,8 +54,8 @@ def _backward(
     numbers: Sequence[float], steps: int, key: str,
 ) -> list[Tensor]:  # fmt: skip
     kind = _kind(key)
-    backward = scan_cpu.backward if x.is_cpu and cpu.refusal() is None else played_back.backward
-    return backward(kind.program, kind.record, kind.final, gradients, x, coefficients, before, numbers, steps)
+    run = implementation(x).backward
+    return run(kind.program, kind.record, kind.final, gradients, x, coefficients, before, numbers, steps)
 
 
 def _fake_forward(

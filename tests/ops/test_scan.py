@@ -235,7 +235,7 @@ def test_what_makes_no_sense_is_refused_with_the_reason(case):
 @needs_compiler
 def test_path_names_the_implementation_and_each_refusal(monkeypatch):
     assert path(LIF(), torch.zeros(T, B, C)) == "cpu"
-    assert path(LIF(), torch.zeros(T, B, C, device="meta")) == "reference (cpu: x is on meta)"
+    assert path(LIF(), torch.zeros(T, B, C, device="meta")) == "reference (cpu, cuda: x is on meta)"
     monkeypatch.setattr(cpu, "refusal", lambda: "no compiler: install g++")
     assert path(LIF(), torch.zeros(T, B, C)) == "reference (cpu: no compiler: install g++)"
 

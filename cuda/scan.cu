@@ -1,0 +1,338 @@
+// The scan on the GPU: a neuron over time, a thread for each group of kWidth neighbouring lanes.
+//
+//   forward   reads x once, writes s once.
+//   backward  reads x and g_s once, writes g_x once. A thread walks its lanes forwards once, keeping the states at every
+//             kChunk-th step, then from the last chunk to the first: computes the chunk's states again, in registers,
+//             and walks it in reverse. x waits in shared memory where it fits (kStash), else it is read again.
+//
+// In front of this text stand math.h, lanes.cuh, what was generated from the neuron's equation (see scan_host.cpp), and
+//   io, kWidth     number type of x, s and their gradients; lanes of a thread
+//   kChunk         steps whose states stand in registers at once
+//   kThreads       threads of a block
+//   kOne, kStash   there is one chunk only; x and the states of the earlier chunks wait in shared memory
+// A row is one sample: F lanes that lie side by side. All strides count elements.
+
+#define COUNT(position, name) +1
+constexpr int kStates = 0 STATES(COUNT);
+constexpr int kTensors = 0 SCALARS(COUNT) LANES(COUNT);
+#define COUNT_TRACE(position, index, name) +1
+constexpr int kTraces = 0 TRACES(COUNT_TRACE);
+__device__ constexpr int at_least_one(int n) { return n > 0 ? n : 1; }
+
+struct Arguments {
+  int64_t steps, rows, lanes, segments;
+  const io *x;
+  int64_t x_step, x_row;              // x_step may be 0: one row is read at every step
+  io *s;                              // [steps, rows, lanes]
+  const io *g_s;                      // null: no gradient arrives
+  int64_t g_step, g_row;
+  io *g_x;                            // [steps, rows, lanes], or [rows, lanes] if g_x_step = 0: the sum over the steps
+  int64_t g_x_step;
+  real *starts;                       // [chunks, states, rows, lanes]: working memory, without kStash
+  const real *coefficients[at_least_one(kTensors)];  // SCALARS: one value; LANES: [lanes]
+  const real *before[kStates];                       // [rows, lanes], or null: start from the numbers
+  real *after[kStates];                              // [rows, lanes], or null
+  real *traces[at_least_one(kTraces)];               // [steps, rows, lanes]
+  const real *g_after[kStates];                      // [rows, lanes], each may be null
+  const real *g_traces[at_least_one(kTraces)];       // [steps, rows, lanes], each may be null
+  real *g_before[kStates];                           // [rows, lanes], each may be null
+  double *g_coefficients[at_least_one(kTensors)];    // SCALARS: [blocks]; LANES: [segments, lanes]; each may be null
+  double numbers[at_least_one(kNumbers + kStates)];  // NUMBERS, then the initial value of each state
+};
+
+// Where a thread works: a group of lanes and, of the rows, a segment.
+struct Place {
+  int64_t segment, lane;
+  bool works;
+  __device__ explicit Place(const Arguments &a) {
+    const int64_t groups = a.lanes / kWidth, index = (int64_t)blockIdx.x * kThreads + threadIdx.x;
+    works = index < a.segments * groups;
+    if (a.segments == 1) {
+      segment = 0, lane = index * kWidth;
+    } else if (a.segments * groups < (1ll << 31)) {
+      segment = (unsigned)index / (unsigned)groups, lane = (unsigned)index % (unsigned)groups * (int64_t)kWidth;
+    } else {
+      segment = index / groups, lane = index % groups * kWidth;
+    }
+  }
+};
+
+SNN_INLINE void coefficients_of(const Arguments &a, int64_t lane, Coefficients (&c)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) {
+#define NUMBER(position, name) c[i].name = (real)a.numbers[position];
+#define SCALAR(position, name) c[i].name = *a.coefficients[position];
+#define LANE(position, name) c[i].name = a.coefficients[position][lane + i];
+    NUMBERS(NUMBER) SCALARS(SCALAR) LANES(LANE)
+  }
+}
+
+// The lanes of one state, side by side.
+#define LANES_OF(position, name)                                                                  \
+  SNN_INLINE Group<real> lanes_of_##name(const State (&state)[kWidth]) {                          \
+    Group<real> group;                                                                            \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++) group.lane[i] = state[i].name;             \
+    return group;                                                                                 \
+  }
+STATES(LANES_OF)
+
+SNN_INLINE void start(const Arguments &a, int64_t here, State (&state)[kWidth]) {
+#define START(position, name)                                                                     \
+  {                                                                                               \
+    Group<real> given;                                                                            \
+    if (a.before[position]) given = load(a.before[position] + here);                              \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                            \
+      state[i].name = a.before[position] ? given.lane[i] : (real)a.numbers[kNumbers + position];  \
+  }
+  STATES(START)
+}
+
+// A chunk of rows: those from step t on, as far as there are any; zeros from nowhere.
+SNN_INLINE void load_chunk(const io *from, int64_t step, int64_t t, int64_t steps, Group<io> (&to)[kChunk]) {
+#pragma unroll
+  for (int u = 0; u < kChunk; u++) {
+    if (t + u < steps && from) {
+      to[u] = load(from + (t + u) * step);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWidth; i++) from_real((real)0, to[u].lane[i]);
+    }
+  }
+}
+
+// The states after one step, in place of those before it; `out` is the neuron's output.
+SNN_INLINE void advance(const Group<io> &x, const Coefficients (&c)[kWidth], State (&state)[kWidth], real (&out)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) {
+    State after;
+    out[i] = forward(to_real(x.lane[i]), state[i], c[i], after);
+    state[i] = after;
+  }
+}
+
+#ifdef SNN_FORWARD
+
+extern "C" __global__ void __launch_bounds__(kThreads) scan_forward(const __grid_constant__ Arguments a) {
+  const Place place(a);
+  if (!place.works) return;
+  const int64_t here = place.segment * a.lanes + place.lane, size = a.rows * a.lanes;
+  const io *const x_here = a.x + place.segment * a.x_row + place.lane;
+  Coefficients c[kWidth];
+  State state[kWidth];
+  coefficients_of(a, place.lane, c);
+  start(a, here, state);
+
+  Group<io> x[kChunk];
+  load_chunk(x_here, a.x_step, 0, a.steps, x);
+  for (int64_t begin = 0; begin < a.steps; begin += kChunk) {
+    Group<io> next[kChunk];
+    if (!kOne) load_chunk(x_here, a.x_step, begin + kChunk, a.steps, next);  // on their way while this chunk is computed
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+      const int64_t t = begin + u;
+      if (t >= a.steps) break;
+      real out[kWidth];
+      Group<io> s;
+      advance(x[u], c, state, out);
+#pragma unroll
+      for (int i = 0; i < kWidth; i++) from_real(out[i], s.lane[i]);
+      store(s, a.s + t * size + here);
+#define TRACE(position, index, name) store(lanes_of_##name(state), a.traces[position] + t * size + here);
+      TRACES(TRACE)
+    }
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) if (!kOne) x[u] = next[u];
+  }
+#define END(position, name) if (a.after[position]) store(lanes_of_##name(state), a.after[position] + here);
+  STATES(END)
+}
+
+#endif
+
+#ifdef SNN_BACKWARD
+
+// Gradients of the coefficients, summed over the steps, rows and (SCALARS) lanes of a thread.
+struct Sums {
+#define SUM(position, name) double name;
+#define LANE_SUM(position, name) double name[kWidth];
+  SCALARS(SUM) LANES(LANE_SUM)
+};
+
+// What waits for the second pass: x of each chunk but the last, and the states before it.
+struct Kept {
+  Group<io> *x;
+  real *starts;
+  const io *x_here;
+  int64_t x_step, here, size;
+
+  __device__ Kept(const Arguments &a, int64_t chunks, const io *x_here, int64_t here, int64_t size)
+      : x_here(x_here), x_step(a.x_step), here(here), size(size) {
+    extern __shared__ uint4 memory[];
+    x = (Group<io> *)memory + threadIdx.x;
+    starts = kStash ? (real *)((Group<io> *)memory + (chunks - 1) * kChunk * kThreads) + threadIdx.x : a.starts + here;
+  }
+
+  __device__ void put(int64_t chunk, const State (&state)[kWidth], const Group<io> (&from)[kChunk]) const {
+#define PUT(position, name)                                                                       \
+    if (kStash) {                                                                                 \
+      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
+        starts[((chunk * kStates + position) * kWidth + i) * kThreads] = state[i].name;           \
+    } else {                                                                                      \
+      store(lanes_of_##name(state), starts + (chunk * kStates + position) * size);                \
+    }
+    STATES(PUT)
+    if (kStash)
+#pragma unroll
+      for (int u = 0; u < kChunk; u++) x[(chunk * kChunk + u) * kThreads].piece = from[u].piece;
+  }
+
+  __device__ void get(int64_t chunk, State (&state)[kWidth], Group<io> (&to)[kChunk]) const {
+#define GET(position, name)                                                                       \
+    {                                                                                             \
+      Group<real> lanes;                                                                          \
+      if (!kStash) lanes = load(starts + (chunk * kStates + position) * size);                    \
+      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
+        state[i].name = kStash ? starts[((chunk * kStates + position) * kWidth + i) * kThreads] : lanes.lane[i]; \
+    }
+    STATES(GET)
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+      if (kStash) to[u].piece = x[(chunk * kChunk + u) * kThreads].piece;
+      else to[u] = load(x_here + (chunk * kChunk + u) * x_step);
+    }
+  }
+};
+
+// The reverse of one step: g holds the gradients of the states after it, then of those before it.
+SNN_INLINE void reverse(const Group<io> &x, const State (&before)[kWidth], const Coefficients (&c)[kWidth],
+                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], Sums &sums) {
+#define NOTHING(position, name) real sum_##name = 0;
+  SCALARS(NOTHING)
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) {
+    State g_before;
+    Gradients g_c;
+    g_x[i] = backward(to_real(x.lane[i]), before[i], c[i], to_real(g_s.lane[i]), g[i], g_before, g_c);
+    g[i] = g_before;
+#define ADD(position, name) sum_##name += g_c.name;
+#define ADD_LANE(position, name) sums.name[i] += (double)g_c.name;
+    SCALARS(ADD) LANES(ADD_LANE)
+  }
+#define ADD_SUM(position, name) sums.name += (double)sum_##name;
+  SCALARS(ADD_SUM)
+}
+
+SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, const Coefficients (&c)[kWidth], Sums &sums) {
+  const int64_t here = row * a.lanes + lane, size = a.rows * a.lanes;
+  const int64_t chunks = kOne ? 1 : (a.steps + kChunk - 1) / kChunk;
+  const io *const x_here = a.x + row * a.x_row + lane, *const g_here = a.g_s ? a.g_s + row * a.g_row + lane : nullptr;
+  const Kept kept(a, chunks, x_here, here, size);
+  State state[kWidth], g[kWidth];
+  real still[kWidth] = {};
+  start(a, here, state);
+#define ARRIVE(position, name)                                                                    \
+  {                                                                                               \
+    Group<real> arrived;                                                                          \
+    if (a.g_after[position]) arrived = load(a.g_after[position] + here);                          \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                            \
+      g[i].name = a.g_after[position] ? arrived.lane[i] : (real)0;                                \
+  }
+  STATES(ARRIVE)
+
+  Group<io> x[kChunk], g_s[kChunk];
+  load_chunk(x_here, a.x_step, 0, a.steps, x);
+  load_chunk(g_here, a.g_step, (chunks - 1) * kChunk, a.steps, g_s);
+  for (int64_t k = 0; k + 1 < chunks && !kOne; k++) {
+    Group<io> next[kChunk];
+    load_chunk(x_here, a.x_step, (k + 1) * kChunk, a.steps, next);
+    kept.put(k, state, x);
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+      real out[kWidth];
+      advance(x[u], c, state, out);
+    }
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) x[u] = next[u];
+  }
+
+  for (int64_t k = chunks - 1; k >= 0; k--) {
+    const int64_t begin = k * kChunk;
+    Group<io> g_next[kChunk];
+    if (!kOne && k > 0) load_chunk(g_here, a.g_step, begin - kChunk, a.steps, g_next);
+    State before[kChunk][kWidth];
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+#pragma unroll
+      for (int i = 0; i < kWidth; i++) before[u][i] = state[i];
+      real out[kWidth];
+      if (u + 1 < kChunk && begin + u + 1 < a.steps) advance(x[u], c, state, out);
+    }
+#pragma unroll
+    for (int u = kChunk - 1; u >= 0; u--) {
+      const int64_t t = begin + u;
+      if (t >= a.steps) continue;
+#define TRACE_GRADIENT(position, index, name)                                                     \
+      if (a.g_traces[position]) {                                                                 \
+        const Group<real> trace = load(a.g_traces[position] + t * size + here);                   \
+        _Pragma("unroll") for (int i = 0; i < kWidth; i++) g[i].name += trace.lane[i];            \
+      }
+      TRACES(TRACE_GRADIENT)
+      real g_x[kWidth];
+      reverse(x[u], before[u], c, g_s[u], g, g_x, sums);
+      Group<io> out;
+#pragma unroll
+      for (int i = 0; i < kWidth; i++) {
+        still[i] = t + 1 < a.steps ? still[i] + g_x[i] : g_x[i];
+        from_real(a.g_x_step ? g_x[i] : still[i], out.lane[i]);
+      }
+      if (a.g_x_step || t == 0) store(out, a.g_x + t * a.g_x_step + here);
+    }
+    if (k > 0 && !kOne) {
+      kept.get(k - 1, state, x);
+#pragma unroll
+      for (int u = 0; u < kChunk; u++) g_s[u] = g_next[u];
+    }
+  }
+#define LEAVE(position, name) if (a.g_before[position]) store(lanes_of_##name(g), a.g_before[position] + here);
+  STATES(LEAVE)
+}
+
+// The sum over a block's threads, in a fixed order.
+SNN_INLINE double block_sum(double value) {
+  __shared__ double warps[kThreads / 32];
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  double total = 0;
+#pragma unroll
+  for (int w = 0; w < kThreads / 32; w++) total += warps[w];
+  return total;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads) scan_backward(const __grid_constant__ Arguments a) {
+  const Place place(a);
+  Sums sums = {};
+  if (place.works) {
+    const bool single = a.segments == a.rows;
+    const int64_t first = single ? place.segment : place.segment * a.rows / a.segments;
+    const int64_t last = single ? first + 1 : (place.segment + 1) * a.rows / a.segments;
+    Coefficients c[kWidth];
+    coefficients_of(a, place.lane, c);
+    for (int64_t row = first; row < last; row++) backward_row(a, row, place.lane, c, sums);
+#define KEEP(position, name)                                                                      \
+    if (a.g_coefficients[position])                                                               \
+      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
+        a.g_coefficients[position][place.segment * a.lanes + place.lane + i] = sums.name[i];
+    LANES(KEEP)
+  }
+#define TOTAL(position, name)                                                                     \
+  {                                                                                               \
+    const double total = block_sum(sums.name);                                                    \
+    if (threadIdx.x == 0 && a.g_coefficients[position]) a.g_coefficients[position][blockIdx.x] = total; \
+  }
+  SCALARS(TOTAL)
+}
+
+#endif
