@@ -10,20 +10,25 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnkit._suggest import nearest
-from snnkit.nn.time import Stateful
+from snnkit.nn._delay_checks import other_taps, require_profile, require_sizes, require_width
+from snnkit.nn.time import Stateful, require_tensor
 from snnkit.ops.delay import Gauss, Profile, Triangle, delay_kernel
 from snnkit.ops.delayed_sum import delayed_sum
 
 
 class _Delayed(Stateful):
-    """Parameters of a layer of delayed synapses, and its sum over them in time-first layout."""
+    """Parameters of a layer of delayed synapses, and its sum over them in time-first layout.
+
+    Attributes:
+        learn_delay: whether the delays are there to be learnt. Freezing a model (``requires_grad_(False)``) does not
+            change it.
+    """
 
     def __new__(cls, *values: Any, **keywords: Any) -> Any:
         """An empty layer. Keywords are looked at here: Python's own message would name neither class nor remedy."""
@@ -51,12 +56,14 @@ class _Delayed(Stateful):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _require(in_features, out_features, max_delay, groups, kernel_count)
+        require_sizes(in_features, out_features, max_delay, groups, kernel_count)
+        require_profile(profile)
         if width is None and profile.needs_width:
             width = 0.23
-        _require_width(profile, width, learn_width)
+        require_width(profile, width, learn_width)
         self.in_features, self.out_features, self.max_delay = in_features, out_features, max_delay
         self.groups, self.kernel_count, self.profile = groups, kernel_count, profile
+        self.learn_delay, self.learn_width = learn_delay, learn_width
         shape = (out_features, in_features // groups, kernel_count)
         place = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(shape, **place))
@@ -84,7 +91,7 @@ class _Delayed(Stateful):
         half = self.max_delay // 2
         nn.init.uniform_(self.P, -self.max_delay // 2, half)  # -K // 2 is the floor of -K / 2
         self.clamp_()
-        if not self.P.requires_grad:
+        if not self.learn_delay:
             with torch.no_grad():
                 self.P.round_()
         if self.bias is not None:
@@ -111,7 +118,7 @@ class _Delayed(Stateful):
     @property
     def discrete(self) -> bool:
         """Whether each weight sits on one whole tap, as after ``discretize``."""
-        return self.SIG is None and isinstance(self.profile, Triangle) and not self.P.requires_grad
+        return self.SIG is None and isinstance(self.profile, Triangle) and not self.learn_delay
 
     def kernel(self) -> Tensor:
         """Dense kernel ``[out, in / groups, K]``; tap k is a delay of K - 1 - k steps."""
@@ -135,6 +142,7 @@ class _Delayed(Stateful):
         layer = copy.deepcopy(self)
         layer.profile = Triangle()
         layer.register_parameter("SIG", None)
+        layer.learn_delay = layer.learn_width = False
         layer.P.round_()
         layer.clamp_()
         layer.P.requires_grad_(False)
@@ -142,6 +150,8 @@ class _Delayed(Stateful):
 
     def _sum(self, x: Tensor, tail: int) -> Tensor:
         """``[T, B, in]`` -> ``[T + tail, B, out]``."""
+        if not x.is_floating_point():
+            raise TypeError(f"{type(self).__name__} expects a floating x, got {x.dtype}. Convert it: x.float().")
         if self.in_carry and tail:
             raise ValueError(
                 f"{type(self).__name__}: tail must be 0 inside snnkit.carry, got {tail}. Feed steps of zeros instead."
@@ -151,17 +161,29 @@ class _Delayed(Stateful):
         y = delayed_sum(x, self.kernel(), tail=tail, past=past)
         if self.in_carry:
             self.keep({"past": _last(x, past, self.max_delay - 1).transpose(0, 1)}, {"past": 0.0})
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        y = y if self.bias is None else y + self.bias.to(y.dtype)
+        half = x.dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(x.device.type)
+        return y.to(x.dtype) if half else y
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Not a key: positions count from the middle of the taps, and another number of taps gives them other delays.
+        getattr(destination, "_metadata", {}).setdefault(prefix[:-1], {})["max_delay"] = self.max_delay
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
         unexpected_keys: list[str], error_msgs: list[str],
     ) -> None:  # fmt: skip
-        bad = [n for n in ("P", "SIG") if prefix + n in state_dict and not state_dict[prefix + n].isfinite().all()]
-        for name in bad:
-            value = state_dict[prefix + name]
-            error_msgs.append(f"{prefix}{name} must be finite, got {value[~value.isfinite()][0].item()}.")
-        if not bad:
+        here = {name: state_dict[prefix + name] for name in ("P", "SIG") if prefix + name in state_dict}
+        problems = [
+            f"{prefix}{name} must be finite, got {value[~value.isfinite()][0].item()}."
+            for name, value in here.items() if not value.isfinite().all()
+        ]  # fmt: skip
+        if "P" in here and not problems:
+            problem = other_taps(here["P"], self.max_delay, local_metadata.get("max_delay"))
+            problems += [f"{prefix}P {problem}"] if problem else []
+        error_msgs += problems
+        if not problems:
             super()._load_from_state_dict(
                 state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
             )
@@ -175,9 +197,9 @@ class _Delayed(Stateful):
             parts.append(f"kernel_count={self.kernel_count}")
         if self.bias is not None:
             parts.append("bias=True")
-        if not self.P.requires_grad:
+        if not self.learn_delay:
             parts.append("learn_delay=False")
-        if self.SIG is not None and self.SIG.requires_grad:
+        if self.learn_width:
             parts.append("learn_width=True")
         return ", ".join(parts)
 
@@ -200,9 +222,13 @@ class DelayLinear(_Delayed):
     Raises:
         ValueError: a size below 1, groups that do not divide the features, a width of no use; in the call, an input
             that is not ``[T, B, in_features]``, or a tail inside ``carry``.
-        TypeError: a size that is no whole number; an unknown keyword, with the nearest one.
+        TypeError: a size that is no whole number, a profile that is no object; an unknown keyword, with the nearest
+            one; in the call, an input that is no tensor, or not floating.
+        RuntimeError: on loading, positions of another max_delay: a file that torch saved tells its own; in one that
+            does not, a position beyond K // 2 by more than half a step.
 
     Call it as ``layer(x, tail=0)``; the output has ``T + tail`` steps, of which the last ones hear only delayed input.
+    Half precision comes out as it goes in, computed in the wider dtype of input and weights.
     Inside ``snnkit.carry`` the last K - 1 steps of the input are the state. An optimiser may push positions out of the
     taps: call ``clamp_()`` after each step.
 
@@ -217,6 +243,7 @@ class DelayLinear(_Delayed):
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
         """Map ``[T, B, in]`` to ``[T + tail, B, out]``."""
+        require_tensor(self, x)
         if x.ndim != 3 or x.shape[2] != self.in_features:
             remedy = " For a single step: x[None]." if x.ndim == 2 else ""
             raise ValueError(f"DelayLinear expects [T, B, {self.in_features}], got {tuple(x.shape)}.{remedy}")
@@ -228,6 +255,7 @@ class DelayConv1d(_Delayed):
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
         """Map ``[B, in, T]`` to ``[B, out, T + tail]``."""
+        require_tensor(self, x)
         if x.ndim != 3 or x.shape[1] != self.in_features:
             raise ValueError(
                 f"DelayConv1d expects [B, {self.in_features}, T], got {tuple(x.shape)}. For [T, B, C]: DelayLinear."
@@ -241,30 +269,3 @@ def _last(x: Tensor, past: Tensor | None, steps: int) -> Tensor:
         past = x.new_zeros(steps, *x.shape[1:])
     kept = x[len(x) - min(len(x), steps) :]
     return torch.cat([past[len(kept) :].to(x.dtype), kept])
-
-
-def _require(in_features: int, out_features: int, max_delay: int, groups: int, kernel_count: int) -> None:
-    sizes = {"in_features": in_features, "out_features": out_features, "groups": groups, "kernel_count": kernel_count}
-    for name, value in (sizes | {"max_delay": max_delay}).items():
-        if not isinstance(value, Integral):
-            raise TypeError(f"{name} must be a whole number, got {value!r}.")
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
-    if max_delay < 1:
-        raise ValueError(f"max_delay counts the taps, at least 1 (delay 0 only), got {max_delay}.")
-    if in_features % groups or out_features % groups:
-        raise ValueError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}.")
-
-
-def _require_width(profile: Profile, width: float | None, learn: bool) -> None:
-    name = type(profile).__name__
-    if width is not None and profile.needs_width is False:
-        raise ValueError(f"{name} has no width, got width={width}. Leave it out, or take Triangle() or Gauss().")
-    if width is not None and not math.isfinite(width):
-        raise ValueError(f"width must be finite, got {width}.")
-    if learn and not width:
-        raise ValueError(
-            f"learn_width=True needs a width to start from that is not 0, got {width} for {name}: the gradient of "
-            "abs(width) is 0 there. For Triangle(): width=1.0."
-        )

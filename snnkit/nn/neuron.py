@@ -106,7 +106,7 @@ class Neuron(Stateful):
             Spikes ``[T, B, ...]`` in the dtype of x; with ``record``, ``return_state``: a tuple of spikes, a dict of
             traces ``[T, B, ...]``, a dict of last states ``[B, ...]``.
         """
-        if x.ndim < 3:
+        if not isinstance(x, Tensor) or x.ndim < 3:
             require_time_first(self, x)
         in_carry = self.in_carry
         if in_carry:

@@ -17,7 +17,8 @@ class BatchNorm(nn.BatchNorm1d):
         others: as in ``torch.nn.BatchNorm1d``, which it equals on ``x.flatten(0, 1)``, with the same keys.
 
     With ``norm(x, lengths)`` steps from ``lengths[b]`` on are padding: they enter neither the statistics nor the
-    running ones, whatever they hold, and come out as zeros. Without any valid step the running statistics stay.
+    running ones, whatever they hold, and come out as zeros. Without any valid step the running statistics stay. A
+    length that is not from 0 to T is a ValueError where lengths is on the CPU.
 
     >>> norm, x = BatchNorm(2), torch.tensor([1.0, 3.0, 99.0]).reshape(3, 1, 1).expand(3, 1, 2)
     >>> [round(y, 4) for y in norm(x, lengths=torch.tensor([2]))[:, 0, 0].tolist()]

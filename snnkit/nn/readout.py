@@ -4,7 +4,8 @@ All are called ``readout(x, lengths=None)``. ``lengths`` is ``[B]``, the number 
 padded steps behind them do not count, whatever they hold. Inside ``carry`` the last chunk's answer is the whole's; a
 chunk's lengths are those of its own steps, ``(lengths - start).clamp(0, len(chunk))``. Sums over time are taken, and
 returned, in float32 or better. A sample without a valid step has no last step and no mean: NaN, and -inf for the
-maximum. If x has no steps at all, that is an error.
+maximum. If x has no steps at all, that is an error. A length that is not from 0 to the steps of x is a ValueError
+where lengths is on the CPU; on a GPU nobody looks (that would wait for it).
 """
 
 from collections.abc import Mapping

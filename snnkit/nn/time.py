@@ -3,11 +3,14 @@
 All sequences are ``[T, B, ...]``. ``Stateful`` and ``carry`` are at home in ``snnkit.nn.carry``.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snnkit.nn.carry import Stateful, carry
+from snnkit.ops.registered import is_plain, transformed
 
 __all__ = [
     "PerStep",
@@ -15,13 +18,27 @@ __all__ = [
     "TimeDropout",
     "at_least_float32",
     "carry",
+    "require_tensor",
     "require_time_first",
     "valid_steps",
 ]
 
 
+def require_tensor(layer: nn.Module, x: Any) -> None:
+    """Refuse arrays, lists and None, whose own errors name neither layer nor remedy."""
+    if isinstance(x, Tensor):
+        return
+    got, remedy = type(x).__name__, "Convert it: torch.as_tensor(x)."
+    if x is None:
+        got, remedy = "None", "Does the layer before it return its output?"
+    elif isinstance(x, tuple):
+        remedy = "Pass its first entry, if a neuron made it (record, return_state)."
+    raise TypeError(f"{type(layer).__name__} expects a tensor, got {got}. {remedy}")
+
+
 def require_time_first(layer: nn.Module, x: Tensor) -> None:
     """Refuse what cannot be ``[T, B, ...]`` with features: ``[B, C]`` taken for a sequence is the commonest mistake."""
+    require_tensor(layer, x)
     if x.ndim < 3:
         raise ValueError(
             f"{type(layer).__name__} expects [T, B, ...], at least 3 axes, got {tuple(x.shape)}. "
@@ -33,12 +50,23 @@ def valid_steps(x: Tensor, lengths: Tensor) -> Tensor:
     """``mask[t, b] = t < lengths[b]``, with as many axes as x: ``[T, B, 1, ...]``.
 
     Raises:
-        ValueError: lengths is not an integer tensor ``[B]``.
+        TypeError: lengths is no tensor.
+        ValueError: lengths is not an integer tensor ``[B]``, or a length is not from 0 to T. Values are looked at where
+            that is free: in eager mode and on the CPU. On a GPU it would wait for the device.
     """
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"lengths must be a tensor [B], got {type(lengths).__name__}. Write torch.as_tensor(lengths).")
     if lengths.shape != x.shape[1:2] or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(
             f"lengths must be integers of shape [B] = ({x.shape[1]},), got {tuple(lengths.shape)} of {lengths.dtype}."
         )
+    if is_plain(lengths) and lengths.is_cpu and not transformed():
+        wrong = lengths[(lengths < 0) | (lengths > len(x))]
+        if len(wrong):
+            raise ValueError(
+                f"lengths must be from 0 to T = {len(x)}, got {wrong[0].item()}. "
+                "Of a chunk inside carry: (lengths - start).clamp(0, len(chunk))."
+            )
     mask = torch.arange(x.shape[0], device=x.device)[:, None] < lengths.to(x.device)
     return mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -325,3 +326,82 @@ def test_repr_shows_what_differs_from_the_defaults() -> None:
     layer = DelayLinear(4, 6, 5, groups=2, kernel_count=3, bias=True, profile=Triangle(), learn_delay=False)
     text = "4, 6, max_delay=5, profile=Triangle(), groups=2, kernel_count=3, bias=True, learn_delay=False"
     assert layer.extra_repr() == text
+
+
+def load_into(layer: torch.nn.Module, state: object) -> None:
+    torch.nn.Sequential(layer).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("saved", "here"), [(31, 9), (9, 31), (8, 9)])
+def test_a_file_of_another_max_delay_is_refused_whatever_its_positions(saved: int, here: int) -> None:
+    layer = DelayLinear(3, 4, here)
+    before = copy.deepcopy(layer.state_dict())
+    assert list(before) == ["weight", "P", "SIG"]
+    with pytest.raises(RuntimeError, match=rf"0\.P is of max_delay={saved}, the layer has max_delay={here}"):
+        load_into(layer, torch.nn.Sequential(DelayLinear(3, 4, saved)).state_dict())
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+def test_a_file_that_does_not_tell_is_judged_by_its_positions_with_half_a_step_to_spare() -> None:
+    for size, last in ((9, 4.0), (8, 4.0)):  # DCLS clamps to +-(K // 2), for an even K, too
+        layer = DelayLinear(3, 4, size)
+        for value in (last + 0.5, -last - 0.5):
+            plain = {f"0.{key}": each.clone() for key, each in layer.state_dict().items()}
+            plain["0.P"][0, 1, 2] = value
+            load_into(layer, plain)
+            assert layer.P[0, 1, 2, 0] == value
+        plain["0.P"][0, 1, 2] = last + 0.75
+        with pytest.raises(RuntimeError, match=rf"0\.P has positions from .* to 4.75, max_delay={size} has taps from"):
+            load_into(layer, plain)
+
+
+def test_a_file_of_the_same_layer_loads_wherever_its_positions_were_pushed() -> None:
+    layer, other = DelayLinear(3, 4, 9), DelayLinear(3, 4, 9)
+    with torch.no_grad():
+        layer.P.fill_(7.0)
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert (other.P == 7.0).all()
+
+
+def test_freezing_a_layer_changes_neither_what_it_is_nor_how_it_starts() -> None:
+    learnt = DelayLinear(3, 4, 9, profile=Triangle()).requires_grad_(False)
+    fixed = DelayLinear(3, 4, 9, profile=Triangle(), learn_delay=False).requires_grad_(True)
+    for layer in (learnt, copy.deepcopy(learnt), pickle.loads(pickle.dumps(learnt))):
+        assert not layer.discrete and "learn_delay" not in repr(layer)
+    learnt.reset_parameters()
+    fixed.reset_parameters()
+    assert not torch.equal(learnt.P, learnt.P.round()) and torch.equal(fixed.P, fixed.P.round())
+    assert fixed.discrete and learnt.discretize().discrete
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("features", [3, 32], ids=["convolution", "products"])
+def test_half_precision_comes_out_as_it_goes_in_and_is_summed_in_the_weights_precision(dtype, features) -> None:
+    layer, x = DelayLinear(features, 20, 7, bias=True), torch.randn(9, 2, features).to(dtype)
+    assert torch.equal(layer(x), layer(x.float()).to(dtype))
+    assert layer.to(dtype)(x).dtype == dtype
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", [DelayLinear, DelayConv1d])
+def test_inputs_that_are_no_floating_tensors_are_refused_with_the_remedy(kind: type) -> None:
+    layer, x = kind(3, 4, 5), torch.zeros(3, 3, 3)
+    for bad in (x.long(), x.bool()):
+        with pytest.raises(TypeError, match=rf"{kind.__name__} expects a floating x, got {bad.dtype}.*x.float\(\)"):
+            layer(bad)
+    for bad, text in ((x.numpy(), r"got ndarray. .*torch.as_tensor"), (x.tolist(), "got list"), (None, "got None")):
+        with pytest.raises(TypeError, match=rf"{kind.__name__} expects a tensor, {text}"):
+            layer(bad)
+
+
+@pytest.mark.parametrize("profile", [Gauss, "gauss", None])
+def test_a_profile_that_is_no_object_is_refused_with_the_remedy(profile: object) -> None:
+    remedy = "Gauss" if profile is Gauss else "Triangle"
+    with pytest.raises(TypeError, match=rf"profile must be an object such as .* Write profile={remedy}\(\)"):
+        DelayLinear(3, 4, 5, profile=profile)
+    with pytest.raises(TypeError, match="max_delay must be a whole number, got 5.0"):
+        DelayLinear(3, 4, 5.0)

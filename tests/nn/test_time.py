@@ -5,6 +5,10 @@ import torch
 from torch import nn
 
 from snnkit.nn.carry import carry
+from snnkit.nn.neuron import LIF
+from snnkit.nn.norm import BatchNorm
+from snnkit.nn.readout import LastStep, SumOverTime
+from snnkit.nn.synapse import SynapseFilter
 from snnkit.nn.time import PerStep, TimeDropout, at_least_float32, require_time_first, valid_steps
 from tests.nn.layers import Leak, spikes
 
@@ -146,7 +150,7 @@ def test_dropout_of_nothing():
 
 
 def test_valid_steps_are_those_before_the_length():
-    mask = valid_steps(torch.zeros(4, 3, 5, 2), torch.tensor([0, 2, 9]))
+    mask = valid_steps(torch.zeros(4, 3, 5, 2), torch.tensor([0, 2, 4]))
     assert mask.shape == (4, 3, 1, 1)
     assert mask[..., 0, 0].T.tolist() == [[False] * 4, [True, True, False, False], [True] * 4]
 
@@ -155,6 +159,46 @@ def test_valid_steps_are_those_before_the_length():
 def test_lengths_that_are_not_one_integer_a_sample_are_refused(lengths):
     with pytest.raises(ValueError, match=r"lengths must be integers of shape \[B\] = \(2,\), got"):
         valid_steps(spikes(3, 2, 5), lengths)
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_a_length_out_of_range_is_named_by_all_that_take_lengths(bad):
+    x, lengths = torch.zeros(3, 2, 5), torch.tensor([2, bad])
+    for layer in (SumOverTime(), LastStep(), BatchNorm(5), BatchNorm(5).eval()):
+        with pytest.raises(ValueError, match=rf"lengths must be from 0 to T = 3, got {bad}\. .*clamp"):
+            layer(x, lengths)
+    assert valid_steps(x.to("meta"), lengths.to("meta")).shape == (3, 2, 1)  # no look at values that are elsewhere
+
+
+def test_lengths_that_are_no_tensor_are_refused_with_the_remedy():
+    with pytest.raises(TypeError, match=r"lengths must be a tensor \[B\], got list. Write torch.as_tensor\(lengths\)"):
+        SumOverTime()(torch.zeros(3, 2, 5), [3, 2])
+
+
+def test_lengths_compile_in_one_graph_and_map():
+    x, lengths = torch.randn(3, 2, 5), torch.tensor([2, 3])
+    expected = SumOverTime()(x, lengths)
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(SumOverTime(), backend="eager", fullgraph=True)(x, lengths), expected)
+    each = torch.func.vmap(SumOverTime(), in_dims=(1, 0), out_dims=1)(x[:, :, None], lengths[:, None])
+    torch.testing.assert_close(each[0], expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [PerStep(nn.Identity()), TimeDropout(), LIF(), SumOverTime(), BatchNorm(5), SynapseFilter()],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_is_no_tensor_is_refused_with_the_remedy(layer):
+    x, name = torch.zeros(3, 2, 5), type(layer).__name__
+    for bad, text in (
+        (x.numpy(), r"got ndarray. Convert it: torch.as_tensor\(x\)"),
+        (x.tolist(), r"got list. Convert it: torch.as_tensor\(x\)"),
+        (None, "got None. Does the layer before it return"),
+        ((x, {}), "got tuple. Pass its first entry"),
+    ):
+        with pytest.raises(TypeError, match=rf"{name} expects a tensor, {text}"):
+            layer(bad)
 
 
 def test_only_half_precision_is_widened():
