@@ -11,115 +11,44 @@ Differs from the paper's code:
   Without (the official behaviour, and the published numbers) the answer depends on the longest sample of the batch.
 * A batch of one sample works. Positions are clamped so that no synapse of an even ``max_delay`` is lost.
 * A learnable synaptic filter is trained; the official optimisers leave it out.
-* The output neuron is a leaky integrator, not a LIF with a threshold of 1e9: the same numbers.
+* The output neuron is a leaky integrator, not a LIF with a threshold of 1e9: the same numbers. The code's spike_count
+  is ``output_threshold=2.0, readout=SumOverTime``: output neurons that fire, and their spikes counted.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from snnkit import equations
 from snnkit.equations.surrogates import ATan, Surrogate
 from snnkit.models._classifier import Classifier
+from snnkit.models._delay_groups import ParameterGroups, parameter_groups
+from snnkit.models._delay_layers import (
+    DelayBlock,
+    DelayHead,
+    FixedDelays,
+    LearntDelays,
+    LearntLI,
+    connection,
+    evaluation_copy,
+    require_sequence,
+    require_sizes,
+)
 from snnkit.models._registry import variants
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.neuron import LI, LIF, PLIF
-from snnkit.nn.norm import BatchNorm
 from snnkit.nn.readout import SumOfSoftmax, valid_steps
 from snnkit.nn.synapse import SynapseFilter
-from snnkit.nn.time import TimeDropout
-from snnkit.ops.delay import Gauss, Profile, Triangle
 
-
-@dataclass(frozen=True)
-class LearntDelays:
-    """Positions are trained: each synapse is a bump over the taps around its delay.
-
-    Attributes:
-        profile: form of the bump.
-        width: start of its width parameter SIG, in steps. Default: max_delay // 2 for the gauss (to be annealed, see
-            ``snnkit.nn.SigmaSchedule``), no width for the others.
-        learn_width: train the width, too.
-    """
-
-    profile: Profile = Gauss()
-    width: float | None = None
-    learn_width: bool = False
-
-
-@dataclass(frozen=True)
-class FixedDelays:
-    """Whole random delays, drawn once and never trained: the paper's control experiment."""
+__all__ = ["DelaySNN", "FixedDelays", "LearntDelays", "ParameterGroups"]
 
 
 LEARNT = LearntDelays()
 SURROGATE = ATan(5.0)
-
-
-class ParameterGroups(NamedTuple):
-    """What wants its own optimiser settings; the numbers are the paper's."""
-
-    weights: list[nn.Parameter]  # of the connections, and learnable time constants: weight decay 1e-5 (L2)
-    others: list[nn.Parameter]  # of norms and filters, and biases: no decay
-    positions: list[nn.Parameter]  # and learnable widths: no decay, learning rate 0.1 where the weights have 5e-3
-
-
-class DelayBlock(nn.Module):
-    """Connection -> norm -> neuron -> dropout (-> synaptic filter): ``[T, B, in]`` -> ``[T + tail, B, out]``."""
-
-    def __init__(
-        self, synapse: DelayLinear | nn.Linear, features: int, neuron: nn.Module, dropout: float, filter: nn.Module
-    ) -> None:
-        super().__init__()
-        self.synapse = synapse
-        self.norm = BatchNorm(features)
-        self.neuron = neuron
-        self.dropout = TimeDropout(dropout)
-        self.filter = filter
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None, tail: int = 0) -> Tensor:
-        """Spikes; with lengths, zero from step ``lengths + tail`` on."""
-        x = connect(self.synapse, x, tail)
-        if lengths is not None:
-            lengths = lengths + tail
-        x = self.filter(self.dropout(self.neuron(self.norm(x, lengths))))
-        # A sample alone would end here. Its batch mates must not make the next block see more of it.
-        return x if lengths is None else torch.where(valid_steps(x, lengths), x, 0.0)
-
-
-class DelayHead(nn.Module):
-    """Connection -> membranes that never fire -> readout: ``[T, B, in]`` -> ``[B, classes]``."""
-
-    def __init__(self, synapse: DelayLinear | nn.Linear, membrane: nn.Module, readout: nn.Module | None) -> None:
-        super().__init__()
-        self.synapse = synapse
-        self.membrane = membrane
-        self.readout = readout
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None, tail: int = 0) -> Tensor:
-        """The readout of the valid steps, or without a readout the membranes ``[T + tail, B, classes]``."""
-        v = self.membrane(connect(self.synapse, x, tail))
-        if self.readout is None:
-            return v
-        return self.readout(v, None if lengths is None else lengths + tail)
-
-
-class LearntLI(PLIF):
-    """Leaky integrator that learns its time constant as a PLIF does, 1 / tau = sigmoid(w)."""
-
-    equation = equations.LI  # type: ignore[assignment]
-
-
-def connect(synapse: DelayLinear | nn.Linear, x: Tensor, tail: int) -> Tensor:
-    """Apply a delay layer, or a linear one, which knows no tail."""
-    return synapse(x, tail=tail) if isinstance(synapse, DelayLinear) else synapse(x)
 
 
 class DelaySNN(Classifier):
@@ -142,9 +71,13 @@ class DelaySNN(Classifier):
         dropout: probability, one mask for all steps of a sample.
         readout: class (or other function without arguments) that makes the readout. None: the answer is the output
             membrane of each step, ``[T + tails, B, num_classes]``.
+        output_threshold: threshold of output neurons that fire, whose spikes the readout then gets (2 in the paper's
+            code). Default: they never fire, and the readout gets their membranes.
+        sparsity: share of the weights, drawn once, that are zero for good; :meth:`clamp_` keeps them so. Loaded
+            weights bring their own zeros.
 
     Raises:
-        ValueError: a size below 1, a negative tail, tau <= 0, a dropout outside [0, 1).
+        ValueError: a size below 1, a negative tail, tau <= 0, a dropout or sparsity outside [0, 1).
 
     The defaults are the published network for SHD: counts of 140 channels in steps of 10 ms; tau 10.05 ms,
     max_delay 250 ms.
@@ -177,24 +110,29 @@ class DelaySNN(Classifier):
         learn_filter: bool = False,
         dropout: float = 0.4,
         readout: Callable[[], nn.Module] | None = SumOfSoftmax,
+        output_threshold: float | None = None,
+        sparsity: float = 0.0,
     ) -> None:
         super().__init__()
-        sizes = dict(in_features=in_features, num_classes=num_classes, max_delay=max_delay, kernel_count=kernel_count)
-        for name, size in {**sizes, **{f"hidden[{i}]": n for i, n in enumerate(hidden)}}.items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {size!r}.")
+        require_sizes(
+            **dict(in_features=in_features, num_classes=num_classes, max_delay=max_delay, kernel_count=kernel_count),
+            **{f"hidden[{i}]": size for i, size in enumerate(hidden)},
+        )
         if delays is not None and not isinstance(delays, (LearntDelays, FixedDelays)):
             raise TypeError(f"delays must be LearntDelays(...), FixedDelays() or None, got {delays!r}.")
         if tail is not None and tail < 0:
             raise ValueError(f"tail must be >= 0, got {tail}.")
+        for name, share in dict(dropout=dropout, sparsity=sparsity).items():
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {share}.")
         self.in_features, self.num_classes, self.max_delay = in_features, num_classes, max_delay
         self.tail = 0 if delays is None else (max_delay - 1) // 2 if tail is None else tail
         self.evaluation_copy = False
 
-        def lif() -> nn.Module:
+        def lif(threshold: float) -> nn.Module:
             kind = PLIF if learn_tau else LIF
             return kind(
-                tau=tau, v_threshold=v_threshold, detach_reset=detach_reset, decay_input=False, surrogate=surrogate
+                tau=tau, v_threshold=threshold, detach_reset=detach_reset, decay_input=False, surrogate=surrogate
             )
 
         widths = [in_features, *hidden]
@@ -203,34 +141,25 @@ class DelaySNN(Classifier):
             DelayBlock(
                 self._connection(inputs, outputs),
                 outputs,
-                lif() if neuron is None else neuron(),
+                lif(v_threshold) if neuron is None else neuron(),
                 dropout,
                 nn.Identity() if filter_tau is None else SynapseFilter(filter_tau, learn=learn_filter),
             )
             for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
         )
-        membrane = (LearntLI if learn_tau else LI)(tau, decay_input=False)
+        if output_threshold is None:
+            membrane: nn.Module = (LearntLI if learn_tau else LI)(tau, decay_input=False)
+        else:
+            membrane = lif(output_threshold)
         head = self._connection(self.num_features, num_classes)
         self.head = DelayHead(head, membrane, None if readout is None else readout())
 
     def _connection(self, inputs: int, outputs: int) -> DelayLinear | nn.Linear:
-        """One layer's synapses, initialised as in the paper's code."""
-        delays, bias = self.arguments["delays"], self.arguments["bias"]
-        if delays is None:
-            layer = nn.Linear(inputs, outputs, bias=bias)
-            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-            return layer
-        keywords: dict[str, Any] = dict(kernel_count=self.arguments["kernel_count"], bias=bias)
-        if isinstance(delays, FixedDelays):
-            return DelayLinear(inputs, outputs, self.max_delay, profile=Triangle(), learn_delay=False, **keywords)
-        width = delays.width
-        if width is None and delays.profile.needs_width:
-            width = max(self.max_delay // 2, 0.23)
-        keywords |= dict(profile=delays.profile, learn_width=delays.learn_width, width=width)
-        return DelayLinear(inputs, outputs, self.max_delay, **keywords)
+        names = ("delays", "kernel_count", "bias", "sparsity")
+        return connection(inputs, outputs, self.max_delay, **{name: self.arguments[name] for name in names})
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits ``[B, num_classes]``, or without a readout the membranes.
+        """Logits ``[B, num_classes]``, or without a readout the membranes (or spikes) of the output.
 
         Args:
             x: ``[T, B, in_features]``, floating.
@@ -241,15 +170,7 @@ class DelaySNN(Classifier):
             ValueError: x is not ``[T, B, in_features]``, or lengths not ``[B]``.
             TypeError: x is not floating, or wider than the weights.
         """
-        if x.ndim != 3 or x.shape[2] != self.in_features:
-            raise ValueError(
-                f"{self.variant or 'DelaySNN'} expects [T, B, {self.in_features}], time first, got {tuple(x.shape)}."
-            )
-        dtype = self.head.synapse.weight.dtype
-        if not x.is_floating_point():
-            raise TypeError(f"{self.variant or 'DelaySNN'} expects a floating x, got {x.dtype}: x.float().")
-        if torch.promote_types(x.dtype, dtype) != dtype:
-            raise TypeError(f"x is {x.dtype}, the weights are {dtype}: x.to({dtype}), or model.to({x.dtype}).")
+        require_sequence(x, self.in_features, self.head.synapse.weight.dtype, self.variant or "DelaySNN")
         x = self.forward_features(x, lengths)
         if lengths is not None:
             lengths = lengths + self._tail() * len(self.blocks)
@@ -288,18 +209,7 @@ class DelaySNN(Classifier):
 
     def parameter_groups(self) -> ParameterGroups:
         """The trainable parameters, sorted by what an optimiser should do with them."""
-        groups = ParameterGroups([], [], [])
-        for name, parameter in self.named_parameters():
-            part, leaf = name.split(".")[-2:]
-            if not parameter.requires_grad:
-                continue
-            if part == "synapse" and leaf in ("P", "SIG"):
-                groups.positions.append(parameter)
-            elif (part == "synapse" and leaf == "weight") or part in ("neuron", "membrane"):
-                groups.weights.append(parameter)
-            else:
-                groups.others.append(parameter)
-        return groups
+        return parameter_groups(self)
 
     @property
     def sigma(self) -> float | None:
@@ -321,28 +231,20 @@ class DelaySNN(Classifier):
                     layer.SIG.fill_(value)
 
     def clamp_(self) -> None:
-        """Bring all positions back into the range of delays; call it after each optimiser step."""
+        """Bring all positions back into the range of delays, and missing weights to 0; call it after each step."""
         for layer in self.delay_layers():
             layer.clamp_()
+        with torch.no_grad():
+            for part in [*self.blocks, self.head]:
+                part.thin_()
 
     def discretize(self) -> DelaySNN:
         """Return the network that the paper evaluates: a copy in eval mode with every delay rounded to whole steps."""
-        return self._evaluation_copy(lambda layer: None)
+        return evaluation_copy(self, lambda layer: None)
 
     def without_delays(self) -> DelaySNN:
         """Return the evaluated network with every delay set to zero: what is left shows how much the delays carry."""
-        return self._evaluation_copy(lambda layer: layer.P.fill_(self.max_delay))
-
-    def _evaluation_copy(self, change: Callable[[DelayLinear], object]) -> DelaySNN:
-        twin = copy.deepcopy(self).eval()
-        twin.evaluation_copy = True
-        for part in [*twin.blocks, twin.head]:
-            if isinstance(part.synapse, DelayLinear):
-                with torch.no_grad():
-                    change(part.synapse)
-                part.synapse.clamp_()
-                part.synapse = part.synapse.discretize()
-        return twin
+        return evaluation_copy(self, lambda layer: layer.P.fill_(self.max_delay))
 
 
 variants(

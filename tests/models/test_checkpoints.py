@@ -18,7 +18,7 @@ from snnkit.equations.surrogates import Triangle as TriangleSurrogate
 from snnkit.models import DelaySNN, FixedDelays, LearntDelays, _registry, checkpoint_info
 from snnkit.models._checkpoints import MismatchError
 from snnkit.models._objects import decode, encode
-from snnkit.nn.readout import MeanOverTime
+from snnkit.nn.readout import MeanOverTime, SumOverTime
 from snnkit.ops.delay import Triangle
 
 TINY = dict(in_features=6, hidden=(8, 7), num_classes=3, max_delay=5)
@@ -61,6 +61,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
         dict(learn_tau=True, tau=3.0, filter_tau=2.5, learn_filter=True, dropout=0.1),
         dict(surrogate=TriangleSurrogate(0.7), readout=MeanOverTime, tail=1, detach_reset=False),
         dict(readout=None, v_threshold=0.5),
+        dict(readout=SumOverTime, output_threshold=2.0, sparsity=0.5, learn_tau=True, tau=2.0),
     ],
     ids=lambda a: "-".join(a) or "defaults",
 )

@@ -10,7 +10,7 @@ from torch import nn
 import snnkit
 from snnkit.models import DelaySNN, FixedDelays, LearntDelays
 from snnkit.nn.losses import cross_entropy
-from snnkit.nn.readout import SumOfSoftmax
+from snnkit.nn.readout import SumOfSoftmax, SumOverTime
 from snnkit.ops.delay import Gauss, Triangle
 from tests.shared import Fixture, fixture, shared_path
 
@@ -327,6 +327,49 @@ def test_an_own_neuron_takes_the_place_of_the_lif():
     assert "tau=3" in repr(model.blocks[0].neuron)
 
 
+def test_output_neurons_that_fire_are_counted_as_the_paper_s_spike_count_does():
+    torch.manual_seed(0)
+    model = DelaySNN(6, (8,), 3, max_delay=5, output_threshold=2.0, readout=SumOverTime).double()
+    x, lengths = 3 * torch.rand(9, 2, 6, dtype=torch.float64), torch.tensor([9, 5])
+    model(x)  # gives the norm statistics with which neurons fire
+    model.eval()
+    with torch.no_grad():
+        model.head.synapse.weight.abs_().mul_(4)
+        current = model.head.synapse(model.forward_features(x), tail=2)
+    v, counts = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    for row in current:  # h = v - v / tau + x, a spike where h >= 2, then v = 0
+        h = v - v / 1.005 + row
+        v, counts = torch.where(h >= 2, 0.0, h), counts + (h >= 2)
+    answer = model(x)
+    assert torch.equal(answer, counts) and counts.min() < counts.max()
+    assert torch.equal(model(x, lengths)[1], model(x[:5, 1:])[0])
+    answer.sum().backward()
+    assert model.head.synapse.weight.grad.abs().sum() > 0
+    with snnkit.firing_rates(model) as rates:
+        model(x)
+    assert rates["head.membrane"] == pytest.approx(counts.mean().item() / len(current))
+
+
+def test_missing_weights_stay_zero_through_training_and_files(tmp_path):
+    torch.manual_seed(0)
+    model = DelaySNN(40, (50,), 10, max_delay=5, sparsity=0.7)
+    missing = [layer.weight == 0 for layer in model.delay_layers()]
+    # 4 sigma of 2,000 draws
+    assert abs(missing[0].double().mean().item() - 0.7) < 4 * (0.7 * 0.3 / 2000) ** 0.5
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    cross_entropy(model(torch.rand(6, 4, 40)), torch.tensor([0, 1, 2, 9])).backward()
+    optimizer.step()
+    assert (model.head.synapse.weight[missing[1]] != 0).any(), "the optimiser moves them"
+    model.clamp_()
+    assert not any((name.endswith("exists")) for name in model.state_dict())
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    for again in (snnkit.load_model(tmp_path / "a"), model.discretize()):
+        for layer, zeros in zip(again.delay_layers(), missing, strict=True):
+            assert torch.equal(layer.weight == 0, zeros) and torch.equal(layer.exists, ~zeros)
+    model.reset_classifier(7)
+    assert 0.5 < (model.head.synapse.weight == 0).double().mean() < 0.9
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -336,7 +379,8 @@ def test_an_own_neuron_takes_the_place_of_the_lif():
         (dict(tail=-1), "tail must be >= 0, got -1"),
         (dict(tau=0.0), "tau must be > 0"),
         (dict(tau=float("nan")), "tau must be > 0"),
-        (dict(dropout=1.5), r"p must be in \[0, 1\)"),
+        (dict(dropout=1.5), r"dropout must be in \[0, 1\), got 1.5"),
+        (dict(sparsity=1.0), r"sparsity must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
