@@ -5,6 +5,8 @@ layer with state (a subclass of ``Stateful``) starts where it stopped in the cal
 equals the whole.
 """
 
+from __future__ import annotations  # torch 2.9 can't compile a function that evaluates X | None while it runs
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
