@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnkit.equations import Equation, NoReset
-from snnkit.equations.symbols import detach, maximum, where
+from snnkit.equations.symbols import detach, floor, maximum, straight_through, where
 from snnkit.ops import cpu, path, scan
 from tests.closeness import error, same_bits
 from tests.compiled_together import compiled_together
@@ -32,12 +32,18 @@ STEPS = {
     "the state is the input": neuron({"v": 0.5}, lambda self, x, v: (self.spike(v), {"v": x})),
     "the output is the state before": neuron({"v": 0.5}, lambda self, x, v: (v, {"v": v + x})),
     "the output is the state after": neuron({"v": 0.5}, lambda self, x, v: (v + x, {"v": v + x})),
-    "the output is a number": neuron({"v": 0.5}, lambda self, x, v: (1.0, {"v": v + x})),
+    "the output is a number, the gradient goes along x": neuron(
+        {"v": 0.5}, lambda self, x, v: (straight_through(1.0, x, 0.5), {"v": v + x})
+    ),
     "the state is a number": neuron({"v": 0.5}, lambda self, x, v: (v + x, {"v": -0.0})),
-    "the output is a parameter": neuron({"v": 0.5}, lambda self, x, v: (self.p, {"v": x}), p=0.3),
+    "the output is a parameter, the gradient goes along a state": neuron(
+        {"v": 0.5}, lambda self, x, v: (straight_through(self.p, v, 2.0), {"v": x}), p=0.3
+    ),
     "the state is a parameter": neuron({"v": 0.5}, lambda self, x, v: (v * x, {"v": self.p * 2}), p=0.3),
-    "x is not used": neuron({"v": 0.5}, lambda self, x, v: (self.spike(v - 0.1), {"v": v * 0.9})),
-    "nothing is used": neuron({"v": 0.5}, lambda self, x, v: (0.0, {"v": 1.0})),
+    "x reaches the output through two states, two steps later": neuron(
+        {"v": 0.5, "w": 0.1}, lambda self, x, v, w: (self.spike(w - 0.4), {"v": x, "w": v * 0.9})
+    ),
+    "all results are numbers": neuron({"v": 0.5}, lambda self, x, v: (straight_through(0.0, x, 1.0), {"v": 1.0})),
     "states swap": neuron({"v": 0.5, "w": -0.5}, lambda self, x, v, w: (v - w, {"v": w, "w": v + x})),
     "states are one": neuron({"v": 0.5, "w": -0.5}, lambda self, x, v, w: (v - w, {"v": w + x, "w": w + x})),
     "a state returns in another order": neuron(
@@ -63,7 +69,7 @@ STEPS = {
     "no gradient passes the spike": neuron(
         {"v": 0.0}, lambda self, x, v: (v + x, {"v": v * (1.0 - detach(self.spike(v + x - self.p)))}), p=0.3
     ),
-    "no gradient passes": neuron({"v": 0.0}, lambda self, x, v: (detach(v + x), {"v": detach(v) * 0.5 + detach(x)})),
+    "no gradient passes the state": neuron({"v": 0.0}, lambda self, x, v: (x + v, {"v": detach(v) * 0.5 + detach(x)})),
     "the same parameter under two operations": neuron(
         {"v": 0.0}, lambda self, x, v: (x / self.p - v * self.p, {"v": v + x * (1.0 - self.p)}), p=0.3
     ),
@@ -86,6 +92,34 @@ STEPS = {
         g_s=0.3, n=0.7, steps=-0.2, forward=0.1,
     ),
 }  # fmt: skip
+
+
+# Each would run, and train nothing that comes before it.
+WITHOUT_GRADIENT = {
+    "a bare comparison": lambda self, x, v: (where(v + x >= 1.0, 1.0, 0.0), {"v": v + x}),
+    "a comparison that chooses states": lambda self, x, v: (v, {"v": where(x > 0.5, v + 1.0, v)}),
+    "a whole number": lambda self, x, v: (floor(v + x), {"v": v + x}),
+    "a detached spike": lambda self, x, v: (detach(self.spike(v + x)), {"v": v + x}),
+    "a state that x reaches without gradient": lambda self, x, v: (self.spike(v), {"v": detach(x) + v}),
+    "x in a state that the output does not see": lambda self, x, v: (1.0, {"v": v + x}),
+}
+WITHOUT_X = {
+    "a state of its own": lambda self, x, v: (self.spike(v - 0.1), {"v": v * 0.9}),
+    "numbers": lambda self, x, v: (0.0, {"v": 1.0}),
+}
+
+
+@pytest.mark.parametrize("step", WITHOUT_GRADIENT)
+def test_a_step_whose_output_has_no_gradient_to_x_is_refused_before_it_trains_nothing(step):
+    odd = neuron({"v": 0.0}, WITHOUT_GRADIENT[step])()
+    with pytest.raises(TypeError, match=r"Odd\.step passes no gradient from its output to x: .*self\.spike\("):
+        scan(odd, torch.rand(T, B, C))
+
+
+@pytest.mark.parametrize("step", WITHOUT_X)
+def test_a_step_that_never_uses_x_is_refused(step):
+    with pytest.raises(TypeError, match=r"Odd\.step never uses x: its output cannot depend on the input"):
+        scan(neuron({"v": 0.5}, WITHOUT_X[step])(), torch.rand(T, B, C))
 
 
 def run(scan: Any, step: str, dtype: torch.dtype, tensors: str) -> list[Tensor]:
