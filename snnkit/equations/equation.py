@@ -139,6 +139,11 @@ class Equation(Parametric):
         named |= {f"surrogate.{n}": v for n, v in self.surrogate.parameters().items()}
         return named | {f"reset.{n}": v for n, v in self.reset_rule.parameters().items()}
 
+    def positive_names(self) -> frozenset[str]:
+        """The names, as in ``parameters``, of those that must be > 0. A tensor that is not counts as NaN."""
+        parts = {"": self.positive, "surrogate.": self.surrogate.positive, "reset.": self.reset_rule.positive}
+        return frozenset(part + name for part, names in parts.items() for name in names)
+
     def bind(self, values: dict[str, Any]) -> Equation:
         """A copy in which the named parameters (see ``parameters``) have other values."""
         parts: dict[str, dict[str, Any]] = {"": {}, "surrogate": {}, "reset": {}}

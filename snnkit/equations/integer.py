@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from snnkit.equations.equation import Equation
@@ -31,7 +32,8 @@ class ILIF(Equation):
             h = v + (x - (v - self.v_rest)) / self.tau
         else:
             h = v - (v - self.v_rest) / self.tau + x
-        level = clamp(h / self.v_threshold, 0.0, self.D)
+        unit = where(self.D > 0.0, self.v_threshold, math.nan)  # a learnt D that became NaN would clamp nothing
+        level = clamp(h / unit, 0.0, self.D)
         count = round(level) if self.half_to_even else floor(level + 0.5)
         s = level if self.relaxed else straight_through(count, level, 1.0)
         # (1 - s) h would throw the membrane far off at s = 3: a hard reset sees whether the neuron fired.

@@ -18,7 +18,7 @@ from torch import Tensor
 from snnkit.equations.equation import Equation
 from snnkit.equations.symbols import apply
 from snnkit.equations.trace import LANE, PARAMETER, Ref, Symbol
-from snnkit.ops.reference import TensorValue
+from snnkit.ops.reference import learnt_value
 
 # Words of C++, and what the templates call their own.
 _RESERVED = frozenset(
@@ -53,19 +53,23 @@ class Program:
         key: a name for what is computed, equal in every process, so that compiled graphs may hold it.
         plain_key: the operator's key for a call that records nothing and returns no state.
         states: names of the states.
-        tensors: names of the parameters that are tensors.
+        tensors: names of the parameters that are tensors; positive: names of those that must be > 0.
         g_output, g_after: the gradients that arrive at a step; g_x, g_before, g_coefficients: those that leave it.
         forward_outputs, backward_outputs: what the two lists compute.
         coefficients: what both lists take from outside the loop; number_coefficients and tensor_coefficients: those
             that are plain numbers, and those that depend on a tensor.
+
+    Raises:
+        TypeError: the step cannot be traced, or no gradient flows from its output to x.
     """
 
     def __init__(self, neuron: Equation, tensors: tuple[str, ...]) -> None:
-        self.title, self.tensors = type(neuron).__name__, tensors
+        self.title, self.tensors, self.positive = type(neuron).__name__, tensors, neuron.positive_names()
         self.step = step = neuron.trace()
         self.states = tuple(step.before)
         self.forward_outputs = [step.output, *step.after.values()]
         self._reverse()
+        self._refuse_without_gradient()
         self.backward_outputs = [self.g_x, *self.g_before.values(), *self.g_coefficients.values()]
         nodes = step.trace.nodes
         learnt = self._dependents()
@@ -73,7 +77,8 @@ class Program:
         self.coefficients = tuple(i for i in needed if nodes[i].place != LANE)
         self.number_coefficients = tuple(i for i in self.coefficients if i not in learnt)
         self.tensor_coefficients = tuple(i for i in self.coefficients if i in learnt)
-        parts = (nodes, self.forward_outputs, self.backward_outputs, self.tensors, self.states)
+        positive = tuple(n for n in self.tensors if n in self.positive)
+        parts = (nodes, self.forward_outputs, self.backward_outputs, self.tensors, positive, self.states)
         self.key = f"{self.title}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
         self.plain_key = f"{self.key}||0"
 
@@ -96,6 +101,20 @@ class Program:
         self.g_x, self.g_before = index_of(found[step.x]), {n: index_of(found[i]) for n, i in step.before.items()}
         self.g_coefficients = {i: index_of(found[i]) for i in outside if i in learnt}
         trace.verify()
+
+    def _refuse_without_gradient(self) -> None:
+        """Raise if no gradient flows from the output to x, neither in a step nor through the states of later ones."""
+        trace, flowing = self.step.trace, {self.g_output}
+        for _ in self.states:  # what leaves a step by g_before arrives as g_after in the step before it
+            flowing |= {self.g_after[n] for n, i in self.g_before.items() if flowing & set(trace.needed([i]))}
+        if flowing & set(trace.needed([self.g_x])):
+            return
+        if self.step.x not in trace.needed(self.forward_outputs):
+            raise TypeError(f"{self.title}.step never uses x: its output cannot depend on the input.")
+        raise TypeError(
+            f"{self.title}.step passes no gradient from its output to x: nothing before it would learn. Comparisons, "
+            "floor, round, sign and detach stop it: make the spike with self.spike(v - self.v_threshold)."
+        )
 
     def _slopes(self) -> list[int]:
         """Slopes of spikes: played back, a forward list asks for them, also where no gradient passes the spike."""
@@ -138,7 +157,7 @@ class Program:
     def tensor_values(self, parameters: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
         """Values of the tensor coefficients: computed in float64, then rounded once to dtype."""
         known: dict[int, Any] = {
-            i: TensorValue(parameters[n].double(), None) if n in self.tensors else parameters[n]
+            i: learnt_value(parameters[n], n in self.positive) if n in self.tensors else parameters[n]
             for n, i in self.step.parameters.items()
         }
         return [self.evaluate(i, known).tensor.to(dtype) for i in self.tensor_coefficients]

@@ -6,6 +6,7 @@ float64 and rounded once when they meet x or a state, as in the kernels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ class TensorValue(Value):
         dtype = next((v.dtype for v in values if v.dtype is not None), None)
         tensors = [_as_tensor(a, dtype or torch.float64, values[0].tensor.device) for a in arguments]
         if name == "straight_through":
-            return TensorValue(StraightThrough.apply(*tensors), dtype)
+            return TensorValue(StraightThrough.apply(*torch.broadcast_tensors(*tensors)), dtype)
         return TensorValue(TORCH[name](*tensors), dtype)
 
 
@@ -59,6 +60,15 @@ class NumberValue(Value):
             if isinstance(argument, TensorValue):
                 return argument.apply(name, plain)
         return NumberValue(OPERATIONS[name].python(*plain))
+
+
+def learnt_value(tensor: Tensor, positive: bool) -> TensorValue:
+    """A parameter that is a tensor, in float64. One that must be > 0 is NaN where it is not, so that spikes are, too.
+
+    Nobody looks at values here: that would wait for the device. Valid values and their gradients pass as they are.
+    """
+    tensor = tensor.double()
+    return TensorValue(torch.threshold(tensor, 0.0, math.nan) if positive else tensor, None)
 
 
 def _as_tensor(argument: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -107,7 +117,8 @@ def reference(
     """
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
     given = neuron.parameters()
-    bound = neuron.bind({n: TensorValue(v.double(), None) if isinstance(v, Tensor) else NumberValue(v)
+    positive = neuron.positive_names()
+    bound = neuron.bind({n: learnt_value(v, n in positive) if isinstance(v, Tensor) else NumberValue(v)
                          for n, v in given.items()})  # fmt: skip
     total = x.shape[0] if steps is None else steps
     outputs: list[Tensor] = []

@@ -16,9 +16,10 @@ from snnkit import equations as every
 from snnkit import nn
 from snnkit.equations import IF, LIF, AdLIF, ATan, Equation, Hard, Izhikevich, Sigmoid, Soft
 from snnkit.equations.symbols import exp, where
-from snnkit.ops import scan
+from snnkit.ops import cpu, scan
 from tests.closeness import same_bits
 from tests.equations_under_test import EQUATIONS, by_reference, drive, neuron_of
+from tests.shared import needs_compiler
 
 FIRING = [name for name, (thing, _) in EQUATIONS.items() if thing._fires]
 
@@ -50,13 +51,43 @@ def test_a_membrane_that_is_nan_gives_a_spike_that_is_nan(equation):
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_a_learnt_time_constant_that_became_impossible_gives_nan(equation):
+def test_a_learnt_parameter_that_became_impossible_gives_nan_and_never_a_wrong_spike(equation, monkeypatch):
+    monkeypatch.setattr(cpu, "refusal", lambda: "hidden")
     thing, options = EQUATIONS[equation]
+    x = drive(equation, (4, 1, 4))
     for name in thing.positive:
-        if name.startswith("tau"):
-            neuron = thing(**options, **{name: torch.tensor(math.nan, dtype=torch.float64)})
-            s, state, _ = by_reference(neuron, drive(equation, (3, 1, 2)))
-            assert s.isnan().any() or any(v.isnan().any() for v in state.values()), name
+        good = getattr(thing, name)
+        learnt = torch.tensor([good, -good, 0.0, math.nan], dtype=torch.float64)
+        s, *_ = by_reference(thing(**options).bind({name: learnt}), x)
+        assert s[-1, 0, 1:].isnan().all() and s[..., 0].isfinite().all(), name
+        assert same_bits(scan(thing(**options).bind({name: learnt}), x).output, s).all(), name
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiled_and_reference_are_nan_in_the_same_lanes_and_valid_ones_keep_their_gradient(dtype):
+    x, both = drive("LIF", (5, 2, 3), dtype), {}
+    for last in (-1.5, 1.5):
+        for run in (scan, by_reference):
+            tau = torch.tensor([2.0, 3.0, last], dtype=dtype, requires_grad=True)
+            s = run(LIF(tau=tau), x)[0]
+            both[run, last] = s.detach(), torch.autograd.grad(s[..., :2].sum(), tau)[0][:2]
+    broken = both[scan, -1.5][0]
+    assert same_bits(broken, both[by_reference, -1.5][0]).all() and broken[..., 2].isnan().all()
+    for run in (scan, by_reference):
+        assert torch.equal(both[run, -1.5][1], both[run, 1.5][1]) and (both[run, 1.5][1] != 0).all()
+
+
+def test_a_learnt_tau_below_zero_gives_nan_under_compile_and_torch_func_too():
+    x = drive("LIF", (5, 2, 3))
+    tau = torch.tensor([2.0, -3.0, 4.0], dtype=torch.float64)
+    layer = nn.LIF(tau=tau.abs(), learn=("tau",))
+    layer.tau.data.copy_(tau)
+    s = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
+    mapped = torch.func.vmap(lambda one: scan(LIF(tau=one), x).output[..., 0])(tau)
+    assert s[..., 1].isnan().all() and mapped[1].isnan().all() and s[..., ::2].isfinite().all()
+    g = torch.func.grad(lambda t: scan(LIF(tau=t), x).output[..., ::2].sum())(tau)
+    assert g.isfinite().all() and g[0] != 0
 
 
 @pytest.mark.parametrize("equation", [name for name in FIRING if not name.startswith("ILIF")])  # that one counts
@@ -311,9 +342,10 @@ def test_a_step_with_other_arguments_than_its_states_is_refused():
 
 def test_a_step_may_return_plain_numbers():
     x = torch.zeros(2, 1, 3)
-    mine = type("Constant", (Mine,), {"step": lambda self, x, v: (1, {"v": 0.25})})()
+    mine = type("Constant", (Mine,), {"step": lambda self, x, v: (x + 1, {"v": 0.25})})()
     s, state, _ = scan(mine, x)
     assert (s == 1).all() and (state["v"] == 0.25).all()
+    assert mine.bind({}).trace() and type("One", (Mine,), {"step": lambda self, x, v: (1, {"v": x})})().trace()
 
 
 def test_a_user_may_call_parameters_and_states_what_they_like():
