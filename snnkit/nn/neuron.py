@@ -118,7 +118,8 @@ class Neuron(Stateful):
         recorded = names(record) if record else ()
         result = run(self._plan, tensors, x, state, recorded, steps, final=return_state or in_carry)
         if in_carry:
-            self.keep(result.state, self._neuron.bind(tensors).initial())
+            neuron = self._neuron.bind(tensors) if tensors else self._neuron  # bind: torch 2.9 cannot compile it
+            self.keep(result.state, neuron.initial())
         if self._observer is not None and self.equation._fires:  # a leaky integrator has no rate
             self._observer(result.output)
         if not record and not return_state:
