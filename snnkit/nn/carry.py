@@ -19,7 +19,7 @@ from snnkit.nn.checkpoint import first_answer, in_backward, recomputing
 class _Slot:
     """One layer's place in a carry block."""
 
-    def __init__(self, owner: "carry", name: str) -> None:
+    def __init__(self, owner: carry, name: str) -> None:
         self.owner = owner
         self.name = name
         self.state: dict[str, Tensor] | None = None
@@ -157,7 +157,7 @@ _HOOK: Any = "snnkit.carry"
 class _Forward:
     """Hooks that tell a carry block when a forward pass of its model begins and ends. A copy of them is inert."""
 
-    def __init__(self, owner: "carry | None" = None) -> None:
+    def __init__(self, owner: carry | None = None) -> None:
         self.owner = owner
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -224,7 +224,7 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
         self.under_way = False  # a forward pass of the model
         self._layers: list[Stateful] = []
 
-    def __enter__(self) -> "carry":
+    def __enter__(self) -> carry:
         layers = [(name, layer) for name, layer in self.model.named_modules() if isinstance(layer, Stateful)]
         for name, layer in layers:
             if layer._slot is not None:

@@ -25,15 +25,19 @@ class Neuron(Stateful):
 
     Args:
         values: parameters of the equation, in its order or by name: numbers, or tensors that broadcast to
-            ``x.shape[2:]`` (a tensor that is not learnt becomes a buffer).
+            ``x.shape[2:]`` (a tensor that is not learnt becomes a buffer). An ``nn.Parameter`` that is learnt is kept
+            itself, so that layers can share it.
         learn: names of parameters to learn, stored under these names. Default: the equation's ``learnt``, mostly none.
         shape: shape of the learnt parameters that are given as numbers: ``(C,)`` one a channel of ``[T, B, C]``,
             ``(C, 1, 1)`` one a channel of images. Default: one value.
+        device, dtype: where and how the layer's tensors are kept. Default: torch's, or those of a tensor that is given.
         keywords: also ``surrogate``, ``v_reset``, ``detach_reset``, ``reset`` (see ``snnkit.equations.Equation``).
 
     Raises:
-        ValueError: an impossible value (``tau must be > 0, got -2.0.``), here or on loading a state dict.
+        ValueError: an impossible value (``tau must be > 0, got -2.0.``), here or on loading a state dict; a shape
+            that no parameter takes, or a tensor that wants a gradient and is not learnt.
         TypeError: an unknown keyword, with the nearest one.
+        AttributeError: assigning to a number of the equation (``lif.tau = 3.0``); assign to ``neuron``.
     """
 
     equation: ClassVar[type[Equation]]
@@ -44,9 +48,12 @@ class Neuron(Stateful):
         dtype: Any = None, **keywords: Any,
     ) -> None:  # fmt: skip
         super().__init__()
-        learn = self.equation.learnt if learn is None else learn
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
+        if learn is None and shape and not self.equation.learnt:
+            remedy = f"Name them: learn=({(*self.equation.parameter_names, 'tau')[0]!r},)."
+            raise ValueError(f"shape={tuple(shape)} is that of learnt parameters, and none is learnt. {remedy}")
+        learn = self.equation.learnt if learn is None else learn
         known = self.equation.keyword_names()
         for name in keywords:
             if name not in known:
@@ -56,19 +63,27 @@ class Neuron(Stateful):
         given: dict[str, Any] = keywords | {n: _some_number(n, v) for n, v in tensors.items()}
         self._neuron = self.equation(**given)
         for name in tensors:  # the largest value, too
-            self._neuron.check(name, float(tensors[name].max()))
+            self._neuron.check(name, float(tensors[name].detach().max()))
         full = {n.rpartition(".")[2]: n for n in self._neuron.parameters() if not n.startswith("surrogate.")}
         for name in learn:
             if name not in full:
                 raise ValueError(f"{type(self).__name__} cannot learn {name!r}. It has: {', '.join(full)}.")
+        if learn and shape and all(name in tensors for name in learn):
+            raise _own_shape(shape, learn[0])
         for name in dict.fromkeys([*learn, *tensors]):
             value = tensors.get(name)
             if value is None:
                 value = torch.full(tuple(shape), self._neuron.parameters()[full[name]], device=device, dtype=dtype)
+            own = _placed(value, device, dtype)
             if name in learn:
-                self.register_parameter(name, nn.Parameter(value.detach().clone()))
+                self.register_parameter(name, own if isinstance(own, nn.Parameter) else nn.Parameter(own))
+            elif value.requires_grad:
+                raise ValueError(
+                    f"{name} wants a gradient, but learn does not name it. "
+                    f"Write learn=({name!r},), or {name}.detach() for a fixed one."
+                )
             else:
-                self.register_buffer(name, value.detach().clone())
+                self.register_buffer(name, own.detach())
         self._tensor_names = {name: full[name] for name in dict.fromkeys([*learn, *tensors])}
         self._plan = self._planned()
 
@@ -81,6 +96,16 @@ class Neuron(Stateful):
     def neuron(self, neuron: Equation) -> None:
         self._neuron = neuron
         self._plan = self._planned()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = name in self.equation.keyword_names() and not hasattr(type(self), name)
+        if known and name not in self.__dict__.get("_tensor_names", (name,)):
+            full = next((n for n in (name, f"reset.{name}") if n in self._neuron.parameters()), None)
+            remedy = f"layer.neuron = layer.neuron.bind({{{full!r}: {value!r}}})" if full else "make a new layer"
+            raise AttributeError(
+                f"{type(self).__name__}.{name} belongs to its equation, which is fixed. To change it: {remedy}."
+            )
+        super().__setattr__(name, value)
 
     def _tensors(self) -> dict[str, Tensor]:
         """The parameters that are tensors, by the equation's names."""
@@ -192,11 +217,24 @@ class Neuron(Stateful):
 
 def _some_number(name: str, value: Tensor) -> float:
     """A number that stands for a tensor while the equation is built: its smallest value, so that it is checked."""
+    value = value.detach()
     if not value.numel():
         raise ValueError(f"{name} has no values: its shape is {tuple(value.shape)}.")
     if not value.isfinite().all():
         raise ValueError(f"{name} must be finite, got {value[~value.isfinite()].flatten()[0].item()}.")
     return float(value.min())
+
+
+def _own_shape(shape: Sequence[int], name: str) -> ValueError:
+    return ValueError(f"shape={tuple(shape)} is for parameters given as numbers, and {name} is a tensor with its own.")
+
+
+def _placed(value: Tensor, device: Any, dtype: Any) -> Tensor:
+    """A floating copy at its place; a Parameter that stays as it is, is itself."""
+    dtype = dtype or (value.dtype if value.is_floating_point() else torch.get_default_dtype())
+    placed = value.detach().to(device=device, dtype=dtype)
+    same = placed.device == value.device and placed.dtype == value.dtype
+    return value if same and isinstance(value, nn.Parameter) else placed.clone()
 
 
 _made: dict[type[Equation], type[Neuron]] = {}
@@ -254,7 +292,11 @@ class PLIF(Neuron):
     ) -> None:  # fmt: skip
         keywords = self.equation.named(values, keywords)
         tau = keywords.get("tau")
+        if "tau" in learn:
+            raise ValueError("PLIF learns tau through w, whatever learn says: leave it out.")
         if isinstance(tau, Tensor):
+            if shape and not learn:
+                raise _own_shape(shape, "tau")
             keywords["tau"] = _some_number("tau", tau)
         super().__init__(learn=tuple(learn), shape=shape, device=device, dtype=dtype, **keywords)
         least = self._neuron.parameters()["tau"]

@@ -46,12 +46,17 @@ class SynapseFilter(Stateful):
         least = 1.0 if learn else 0.0
         if not (math.isfinite(tau) and tau > least):
             raise ValueError(f"tau must be > {least:g}{' to be learnt' if learn else ''}, got {tau}.")
-        self.tau = float(tau)
+        self._tau = float(tau)
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1.0))) if learn else None
         self._plan = self._planned()
 
+    @property
+    def tau(self) -> float:
+        """The time constant in steps; to be changed by a new layer, or through w where it is learnt."""
+        return self._tau if self.w is None else float(1 / self.w.detach().sigmoid())
+
     def _planned(self) -> Plan:
-        return plan_of(Filter(rate=1.0 / self.tau), () if self.w is None else ("rate",))
+        return plan_of(Filter(rate=1.0 / self._tau), () if self.w is None else ("rate",))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_plan"}
@@ -72,4 +77,4 @@ class SynapseFilter(Stateful):
 
     def extra_repr(self) -> str:
         """The time constant."""
-        return f"tau={self.tau:g}" if self.w is None else f"tau={float(1 / self.w.detach().sigmoid()):g}, learn=True"
+        return f"tau={self.tau:g}" if self.w is None else f"tau={self.tau:g}, learn=True"

@@ -406,3 +406,62 @@ def test_a_state_given_inside_carry_is_where_the_next_call_goes_on():
         second = lif(x[2:])
     whole = lif(x, state={"v": torch.full((B, C), 0.5)})
     assert torch.equal(torch.cat([first, second]), whole)
+
+
+# --- no argument is ignored ---------------------------------------------------------------------------------------
+
+
+def test_a_shape_that_no_parameter_takes_is_refused():
+    with pytest.raises(ValueError, match=r"shape=\(3,\) is that of learnt parameters, .* learn=\('tau',\)"):
+        nn.LIF(shape=(C,))
+    tau = torch.tensor([2.0, 3.0, 4.0])
+    for kind, learn in ((nn.LIF, ("tau",)), (nn.PLIF, ())):
+        with pytest.raises(ValueError, match=r"shape=\(3,\) is for parameters given as numbers, and tau is a tensor"):
+            kind(tau=tau, learn=learn, shape=(C,))
+    both = nn.LIF(tau=tau, learn=("tau", "v_threshold"), shape=(C,))
+    assert torch.equal(both.tau, tau) and both.v_threshold.shape == (C,)
+
+
+@pytest.mark.parametrize("learn", [(), ("tau",)])
+def test_dtype_and_device_hold_for_tensors_that_are_given_too(learn):
+    lif = nn.LIF(tau=torch.tensor([2.0, 3.0, 4.0]), learn=learn, dtype=torch.float64)
+    assert lif.tau.dtype == torch.float64
+    assert nn.LIF(tau=torch.tensor([2.0]), learn=learn, device="meta").tau.is_meta
+    whole = nn.LIF(tau=torch.tensor([2, 3, 4]), learn=learn)
+    assert whole.tau.dtype == torch.float32 and whole.tau.tolist() == [2.0, 3.0, 4.0]
+
+
+def test_a_parameter_is_learnt_itself_and_never_turned_into_a_buffer():
+    tau = torch.nn.Parameter(torch.tensor([2.0, 3.0, 4.0]))
+    assert nn.LIF(tau, learn=("tau",)).tau is tau
+    assert nn.LIF(tau, learn=("tau",), dtype=torch.float64).tau.requires_grad
+    for wants in (tau, tau * 1.0):
+        with pytest.raises(ValueError, match=r"tau wants a gradient, but .* Write learn=\('tau',\)"):
+            nn.LIF(wants)
+    assert not list(nn.LIF(tau.detach()).parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("tau", 50.0, r"layer.neuron.bind\(\{'tau': 50.0\}\)"),
+        ("v_reset", -1.0, r"layer.neuron.bind\(\{'reset.v_reset': -1.0\}\)"),
+        ("surrogate", ATan(9.0), "make a new layer"),
+        ("detach_reset", True, "make a new layer"),
+    ],
+)
+def test_assigning_to_a_number_of_the_equation_raises_with_the_remedy(name, value, remedy):
+    lif = nn.LIF(tau=3.0, learn=("v_threshold",))
+    for layer in (lif, copy.deepcopy(lif), pickle.loads(pickle.dumps(lif))):
+        with pytest.raises(AttributeError, match=f"LIF.{name} belongs to its equation, .* To change it: .*{remedy}"):
+            setattr(layer, name, value)
+        layer.neuron = layer.neuron.bind({"tau": 50.0, "reset.v_reset": -1.0})
+        layer.v_threshold = torch.nn.Parameter(torch.tensor(0.5))
+        assert layer.neuron.tau == 50.0 and layer.v_threshold.item() == 0.5
+
+
+def test_tau_of_plif_is_set_through_w_alone():
+    with pytest.raises(AttributeError, match="tau"):
+        nn.PLIF().tau = 3.0
+    with pytest.raises(ValueError, match="PLIF learns tau through w"):
+        nn.PLIF(learn=("tau",))

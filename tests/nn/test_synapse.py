@@ -71,3 +71,11 @@ def test_nothing_in_nothing_out(shape):
 def test_two_axes_are_refused():
     with pytest.raises(ValueError, match=r"SynapseFilter expects \[T, B, ...\]"):
         SynapseFilter(2.0)(torch.zeros(3, 5))
+
+
+def test_tau_is_read_and_not_assigned_to():
+    for learn in (False, True):
+        layer = SynapseFilter(tau=5.0, learn=learn)
+        assert abs(layer.tau - 5.0) < 1e-6
+        with pytest.raises(AttributeError, match="tau"):
+            layer.tau = 3.0
