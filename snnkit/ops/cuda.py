@@ -11,12 +11,16 @@ import functools
 import struct
 import threading
 import warnings
+from typing import NamedTuple
 
 import torch
 
 from snnkit.ops import nvrtc
 
-_PROBE = """extern "C" __global__ void probe(const __grid_constant__ struct { int *to; } a) { *a.to = 42; }"""
+_PROBE = """
+struct Arguments { int *to; };
+extern "C" __global__ void probe(const __grid_constant__ Arguments a) { *a.to = 42; }
+"""
 _MOST_ARGUMENTS = 4096  # bytes, CUDA's own limit
 
 
@@ -88,60 +92,120 @@ def architecture(device: int) -> str:
     return f"sm_{major}{minor}"
 
 
+class Trouble(NamedTuple):
+    """What keeps kernels from running, and the line that mends it."""
+
+    what: str
+    remedy: str
+    absent: bool = False  # a part is not installed, and nothing is broken
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
+
 def refusal(device: int) -> str | None:
     """Say in one line why no kernel of ours runs on a GPU, with the remedy; None if they run.
 
     The first refusal of a process is a warning, too.
     """
-    reason = _refusals.get(device, "")
-    if reason == "":
-        reason = _refusals[device] = _reason(device)
-        if reason is not None and sum(r is not None for r in _refusals.values()) == 1:
-            warnings.warn(f"{reason}. Until then the slower PyTorch form runs.", RuntimeWarning, stacklevel=4)
-    return reason
+    if device not in _troubles:
+        trouble = _troubles[device] = installation_trouble() or _probe_trouble(device)
+        if trouble is not None and sum(t is not None for t in _troubles.values()) == 1:
+            warnings.warn(f"{trouble}. Until then the slower PyTorch form runs.", RuntimeWarning, stacklevel=4)
+    found = _troubles[device]
+    return None if found is None else str(found)
 
 
-_refusals: dict[int, str | None] = {}
+_troubles: dict[int, Trouble | None] = {}
 
 
-def _reason(device: int) -> str | None:
+def installation_trouble() -> Trouble | None:
+    """Why no GPU at all could run our kernels, as far as it can be told without one; None if nothing is amiss."""
     if torch.version.cuda is None:
-        return "this PyTorch was built without CUDA"
-    major = torch.version.cuda.split(".")[0]
+        return Trouble("this PyTorch was built without CUDA", "take one built for CUDA (pytorch.org/get-started)", True)
+    return cupy_trouble() or nvrtc_trouble()
+
+
+def cupy_trouble() -> Trouble | None:
+    """What is amiss with CuPy, beside this PyTorch; None if they fit."""
+    major = cuda_major()
     remedy = f"pip install cupy-cuda{major}x"
     try:
+        import cupy.cuda.function  # noqa: F401
         from cupy_backends.cuda.api import driver
 
-        built = str(driver.get_build_version() // 1000)
+        built = driver.get_build_version()
     except Exception as error:  # whatever a broken installation raises
-        return f"cupy does not import ({type(error).__name__}: {_first_line(error)}): {remedy}"
-    if built != major:
-        return (
-            f"cupy was made for CUDA {built}, PyTorch for CUDA {torch.version.cuda}: "
-            f"pip uninstall cupy-cuda{built}x && {remedy}"
-        )
-    try:
-        found = torch.zeros(1, dtype=torch.int32, device=f"cuda:{device}")
-        Function(_PROBE, "probe", device)(1, 1, 0, struct.pack("q", found.data_ptr()))
-        if found.item() != 42:
-            return "a kernel of one line ran and wrote nothing: see python -m snnkit doctor"
-    except Exception as error:
-        return (
-            f"a kernel of one line fails ({type(error).__name__}: {_first_line(error)}); PyTorch has CUDA "
-            f"{torch.version.cuda}, cupy CUDA {built}, the driver CUDA {_driver_version()}: {remedy}, or a newer driver"
+        said = said_by(error)
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("cupy"):
+            return Trouble(f"cupy is not installed ({said})", remedy, True)
+        return Trouble(f"cupy does not import ({said})", f"pip install --force-reinstall cupy-cuda{major}x")
+    if str(built // 1000) != major:
+        return Trouble(
+            f"cupy was made for CUDA {cuda_version(built)}, PyTorch for CUDA {torch.version.cuda}",
+            f"pip uninstall -y cupy-cuda{built // 1000}x && {remedy}",
         )
     return None
 
 
-def _driver_version() -> str:
+def nvrtc_trouble() -> Trouble | None:
+    """Why NVRTC compiles nothing; None if it does."""
     try:
-        from cupy_backends.cuda.api import runtime
+        nvrtc.compiled(_PROBE, "sm_80")
+    except nvrtc.NoNVRTC as error:
+        return Trouble(error.what, nvrtc.remedy(), True)
+    except RuntimeError as error:
+        return Trouble(f"NVRTC compiles nothing ({said_by(error)})", f"{nvrtc.remedy()} --force-reinstall")
+    return None
 
-        version = runtime.driverGetVersion()
-        return f"{version // 1000}.{version % 1000 // 10}"
-    except Exception:
-        return "unknown"
+
+def _probe_trouble(device: int) -> Trouble | None:
+    """Why a kernel of one line does not run on the GPU; None if it does."""
+    try:
+        found = torch.zeros(1, dtype=torch.int32, device=f"cuda:{device}")
+        Function(_PROBE, "probe", device)(1, 1, 0, struct.pack("q", found.data_ptr()))
+        said = "" if found.item() == 42 else "it ran and wrote nothing"
+    except Exception as error:
+        said = said_by(error)
+    if not said:
+        return None
+    from cupy_backends.cuda.api import driver
+
+    made = cuda_version(driver.get_build_version())
+    return Trouble(
+        f"a kernel of one line fails on cuda:{device} ({said}); PyTorch has CUDA {torch.version.cuda}, cupy {made}, "
+        f"NVRTC {nvrtc.version()}, the driver {driver_version() or 'none'}",
+        f"a newer driver, or a PyTorch and cupy for CUDA {driver_version() or 'of the driver'}",
+    )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
+def cuda_major() -> str:
+    """The major version of PyTorch's CUDA, such as ``13``."""
+    return (torch.version.cuda or "13").split(".")[0]
+
+
+def cuda_version(number: int) -> str:
+    """CUDA's number for a version, as people write it.
+
+    >>> cuda_version(13020)
+    '13.2'
+    """
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@functools.cache
+def driver_version() -> str | None:
+    """The newest CUDA that the driver knows, such as ``13.0``; None without a driver."""
+    version = ctypes.c_int()
+    try:
+        status = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return None
+    return cuda_version(version.value) if status == 0 else None
+
+
+def said_by(error: BaseException) -> str:
+    """An error's kind and first line; of the first error where others were raised from it."""
+    while error.__cause__ is not None:  # CuPy wraps an ImportError in twenty lines of advice
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

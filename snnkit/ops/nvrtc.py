@@ -21,6 +21,10 @@ FLAGS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--pre
 class NoNVRTC(RuntimeError):
     """NVRTC was not found or does not load; the message says what was tried and the remedy."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {remedy()}")
+        self.what = what
+
 
 def cubin(code: str, architecture: str) -> Path:
     """Compile CUDA text for an architecture such as ``sm_90``, or take it from the cache.
@@ -29,12 +33,11 @@ def cubin(code: str, architecture: str) -> Path:
         NoNVRTC: there is no NVRTC.
         RuntimeError: it refused the text; its first errors are shown.
     """
-    flags = (f"--gpu-architecture={architecture}", *FLAGS)
 
     def build(text: Path, made: Path) -> None:
-        made.write_bytes(_compiled(code, flags))
+        made.write_bytes(compiled(code, architecture))
 
-    return kept("cuda", (code, *flags, version()), ".cubin", ("code.cu", code), build)
+    return kept("cuda", (code, architecture, *FLAGS, version()), ".cubin", ("code.cu", code), build)
 
 
 def version() -> str:
@@ -64,9 +67,30 @@ def library() -> ctypes.CDLL:
             continue
         loaded.nvrtcGetErrorString.restype = ctypes.c_char_p
         return loaded
-    raise NoNVRTC(
-        f"NVRTC does not load ({'; '.join(tried[:3])}): pip install nvidia-cuda-nvrtc (CUDA 12: nvidia-cuda-nvrtc-cu12)"
-    )
+    raise NoNVRTC(f"NVRTC does not load ({'; '.join(tried[:3])})")
+
+
+def place() -> Path:
+    """The file of the loaded NVRTC; its bare name where the system does not say.
+
+    Raises:
+        NoNVRTC: there is none.
+    """
+    named = Path(library()._name)
+    if not named.is_absolute():
+        with suppress(OSError):
+            files = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+            return next((Path(file) for file in sorted(files) if f"/{named.name}" in file), named)
+    return named
+
+
+def remedy() -> str:
+    """The line that installs the NVRTC of this PyTorch's CUDA."""
+    import torch
+
+    version = torch.version.cuda or "13.0"
+    package = "nvidia-cuda-nvrtc" + ("-cu12" if version.startswith("12.") else "")
+    return f'pip install "{package}=={version}.*"'
 
 
 def _candidates() -> list[str]:
@@ -81,8 +105,9 @@ def _candidates() -> list[str]:
     return [*found, f"libnvrtc.so.{major}", f"/usr/local/cuda/lib64/libnvrtc.so.{major}"]
 
 
-def _compiled(code: str, flags: tuple[str, ...]) -> bytes:
-    nvrtc = library()
+def compiled(code: str, architecture: str) -> bytes:
+    """Compile CUDA text for an architecture, now; raises as ``cubin``."""
+    nvrtc, flags = library(), (f"--gpu-architecture={architecture}", *FLAGS)
 
     def check(status: int) -> None:
         if status:
@@ -94,8 +119,8 @@ def _compiled(code: str, flags: tuple[str, ...]) -> bytes:
         options = (ctypes.c_char_p * len(flags))(*[flag.encode() for flag in flags])
         if nvrtc.nvrtcCompileProgram(program, len(flags), options):
             lines = _read(nvrtc, "ProgramLog", program).decode(errors="replace").strip("\0").splitlines()
-            errors = [line for line in lines if "error" in line] or lines
-            raise RuntimeError("\n".join(["NVRTC refused the text:", *errors[:5]]))
+            errors = [line for line in lines if "error" in line] or lines or ["it does not say why"]
+            raise RuntimeError("\n  ".join([f"NVRTC refused the text: {errors[0]}", *errors[1:5]]))
         return _read(nvrtc, "CUBIN", program)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
