@@ -31,11 +31,12 @@ _LAZY = {
 }
 
 __all__ = ["equations", "nn", "ops", *_LAZY]  # noqa: PLE0604
+_LAYERS = [f"nn.{name}" for name in nn.__all__]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
-        raise AttributeError(f"module 'snnkit' has no attribute {name!r}.{nearest(name, __all__)}")
+        raise AttributeError(f"module 'snnkit' has no attribute {name!r}.{nearest(name, [*__all__, *_LAYERS])}")
     module = importlib.import_module(_LAZY[name])
     value = module if _LAZY[name] == f"snnkit.{name}" else getattr(module, name)
     globals()[name] = value

@@ -74,6 +74,6 @@ def _side_by_side(texts: list[str]) -> str:
         for name in _EXPORTED.findall(text):
             text = re.sub(rf"\b{name}\b", f"{name}_{number}", text)
         text = re.sub(r"#include <.*?>", "", text)
-        macros = sorted({*re.findall(r"#define (\w+)", text)} - {"NAN", "INFINITY"})  # ours only where there is no <math.h>
+        macros = sorted({*re.findall(r"#define (\w+)", text)} - {"NAN", "INFINITY"})  # of <math.h>
         parts.append(f"namespace kernel_{number} {{\n{text}\n}}\n" + "".join(f"#undef {name}\n" for name in macros))
     return "\n".join([*headers, *parts])

@@ -17,11 +17,15 @@ compiled kernels and their gradients.
 
 from __future__ import annotations
 
+import math
+import numbers
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
+from snnkit._suggest import nearest
 from snnkit.equations.parametric import Parametric
 from snnkit.equations.resets import Hard, Reset, Soft
 from snnkit.equations.surrogates import ATan, Surrogate
@@ -29,6 +33,7 @@ from snnkit.equations.symbols import straight_through, where
 from snnkit.equations.trace import LANE, PARAMETER, Symbol, Trace
 
 _UNSET: Any = object()
+_MOST_OPERATIONS = 3000  # a minute of compiling, and it grows faster than the list
 
 
 class Equation(Parametric):
@@ -68,6 +73,15 @@ class Equation(Parametric):
         for name in cls.parameter_names + cls.option_names:
             if name in _RESERVED:
                 raise TypeError(f"{cls.__name__}: {name!r} has a meaning for every neuron. Choose another name.")
+        if isinstance(cls.learnt, str):
+            raise TypeError(f'{cls.__name__}: learnt expects names. Write: learnt = ("{cls.learnt}",).')
+        if not isinstance(cls.states, dict) or not all(isinstance(n, str) for n in cls.states):
+            raise TypeError(f'{cls.__name__}: states must be a dict such as {{"v": 0.0}}, got {cls.states!r}.')
+        for name, start in cls.states.items():
+            if not isinstance(start, (numbers.Real, str)):
+                raise TypeError(
+                    f"{cls.__name__}: state {name!r} must start at a number or the name of an attribute, got {start!r}."
+                )
 
     def __init__(
         self,
@@ -104,6 +118,16 @@ class Equation(Parametric):
     def keyword_names(cls) -> tuple[str, ...]:
         """All keywords of the constructor."""
         return (*super().keyword_names(), "surrogate", "v_reset", "detach_reset", "reset")
+
+    @classmethod
+    def refuse(cls, name: str, known: Sequence[str]) -> NoReturn:
+        """As for every formula; a decay, which other toolkits have, is told as tau."""
+        try:
+            super().refuse(name, known)
+        except TypeError as error:
+            if name not in ("alpha", "beta", "decay") or "tau" not in cls.parameter_names:
+                raise
+            raise TypeError(f"{error} A decay of v is tau = 1 / (1 - {name}), see docs/neurons.md.") from None
 
     @property
     def v_rest(self) -> Any:
@@ -174,9 +198,17 @@ class Equation(Parametric):
         """Run ``step`` once on symbols.
 
         Raises:
-            TypeError: the step does something that cannot be traced; the line is named.
+            TypeError: the step does something that cannot be traced (the line is named), or takes too many operations;
+                a state starts at an attribute that is not there.
         """
-        trace = Trace()
+        for name, start in self.states.items():
+            if isinstance(start, str) and not hasattr(self, start):
+                known = (*self.parameter_names, "v_rest", "v_start")
+                raise TypeError(
+                    f"{type(self).__name__}: state {name!r} starts at {start!r}, which it does not have."
+                    f"{nearest(start, known)} A start is a number or one of: {', '.join(known)}."
+                )
+        trace = Trace(most=_MOST_OPERATIONS)
         parameters = {name: trace.input(name, PARAMETER) for name in self.parameters()}
         x, states = trace.input("x", LANE), {name: trace.input(f"{name}_before", LANE) for name in self.states}
         bound = self.bind(parameters)
@@ -185,6 +217,7 @@ class Equation(Parametric):
         except (TypeError, ValueError, AttributeError) as error:
             raise TypeError(f"{type(self).__name__}.step cannot be traced{_line_of(error)}: {error}") from error
         output, results = self._checked(trace, returned)
+        trace.most = math.inf  # the backward comes on top
         trace.verify()
         return TracedStep(
             trace,
@@ -236,7 +269,7 @@ class TracedStep:
 
 def _line_of(error: BaseException) -> str:
     """The user's line: the last one in the traceback that is not in this package's own machinery."""
-    own = {str(Path(__file__).with_name(f"{n}.py")) for n in ("symbols", "trace", "equation", "parametric")}
+    own = {str(Path(__file__).with_name(f"{n}.py")) for n in ("symbols", "trace", "refusals", "equation", "parametric")}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename not in own:
             return f" at {Path(frame.filename).name}, line {frame.lineno} ({frame.line})"

@@ -29,6 +29,12 @@ class Parametric:
         options = [n for n, v in found.items() if isinstance(v, bool)]
         cls.option_names = tuple(dict.fromkeys([*cls.option_names, *options]))
         cls.parameter_names = tuple(dict.fromkeys([*cls.parameter_names, *(n for n in found if n not in options)]))
+        if isinstance(cls.positive, str):
+            names = f'Write: positive = ("{cls.positive}",)'
+            raise TypeError(f"{cls.__name__}: positive expects names, got the string {cls.positive!r}. {names}.")
+        for name in cls.positive:
+            if name not in cls.parameter_names:
+                cls.refuse(name, cls.parameter_names)
 
     def __init__(self, *values: Any, **named: Any) -> None:
         names = self.parameter_names + self.option_names

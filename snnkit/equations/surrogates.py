@@ -167,6 +167,9 @@ class StraightThrough(Surrogate):
 class Custom(Surrogate):
     """A surrogate of your own: one function of d, and another one if relaxed mode is wanted.
 
+    Raises:
+        ValueError: ``derivative`` is not the derivative of ``primitive``, by finite differences at a few points.
+
     >>> from snnkit.equations.symbols import exp
     >>> Custom(lambda d: exp(-abs(d)))
     Custom(<lambda>)
@@ -175,6 +178,8 @@ class Custom(Surrogate):
     def __init__(self, derivative: Callable[[Any], Any], primitive: Callable[[Any], Any] | None = None) -> None:
         super().__init__()
         self._derivative, self._primitive = derivative, primitive
+        if primitive is not None:
+            _compare(derivative, primitive)
 
     def derivative(self, d: Any) -> Any:
         return self._derivative(d)
@@ -184,3 +189,21 @@ class Custom(Surrogate):
 
     def __repr__(self) -> str:
         return f"Custom({getattr(self._derivative, '__name__', self._derivative)})"
+
+
+# Near the threshold and far from it, and away from where a surrogate has a kink.
+_POINTS = (-1.371, -0.613, -0.237, -0.0613, -0.0117, 0.0117, 0.0613, 0.237, 0.613, 1.371)
+
+
+def _compare(derivative: Callable[[Any], Any], primitive: Callable[[Any], Any], h: float = 1e-6) -> None:
+    """Raise ValueError if the derivative is not the primitive's slope at one of the points."""
+    for d in _POINTS:
+        try:
+            given, slope = float(derivative(d)), float(primitive(d + h) - primitive(d - h)) / (2 * h)
+        except Exception:  # what numbers cannot do symbols cannot either: tracing says it, and names the line
+            return
+        if abs(given - slope) > 1e-4 + 1e-3 * max(abs(given), abs(slope)):
+            raise ValueError(
+                f"Custom: at d = {d} the derivative is {given:.6g}, but the slope of the primitive is {slope:.6g}. "
+                "Give the function whose derivative it is, or no primitive (relaxed mode alone needs it)."
+            )

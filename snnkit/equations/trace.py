@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from snnkit.equations.symbols import OPERATIONS, Value
+from snnkit.equations.refusals import Refusing
+from snnkit.equations.symbols import OPERATIONS
 
 PARAMETER, COEFFICIENT, LANE = "parameter", "coefficient", "lane"
 
@@ -41,7 +43,7 @@ class Ref:
     index: int
 
 
-class Symbol(Value):
+class Symbol(Refusing):
     """The result of a node, as ``step`` sees it."""
 
     __slots__ = ("trace", "index")
@@ -53,16 +55,25 @@ class Symbol(Value):
         """Write the operation down."""
         return self.trace.add(name, arguments)
 
+    def __bool__(self) -> bool:
+        if self.trace.nodes[self.index].place == LANE:
+            return super().__bool__()
+        raise TypeError(
+            "A step cannot branch on a parameter (if, and, or, not, min, max): its formula serves all values. "
+            "Use where(condition, a, b), or make it an option: a class attribute that is True or False."
+        )
+
     def __repr__(self) -> str:
         return f"t{self.index}"
 
 
 @dataclass
 class Trace:
-    """A growing list of nodes in which every node comes after its arguments."""
+    """A growing list of nodes, at most ``most``, in which every node comes after its arguments."""
 
     nodes: list[Node] = field(default_factory=list)
     _known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    most: float = math.inf
 
     def input(self, name: str, place: str = LANE) -> Symbol:
         """A new named input."""
@@ -103,6 +114,11 @@ class Trace:
         # repr keeps 0.0 and -0.0 apart, which compare equal.
         key = (operation, *map(repr, arguments))
         if key not in self._known:
+            if len(self.nodes) >= self.most:
+                raise ValueError(
+                    f"it takes more than {self.most} operations, and would be compiled for minutes. "
+                    "A loop in a step is unrolled: shorten it, or spread its work over more time steps."
+                )
             self._known[key] = len(self.nodes)
             self.nodes.append(Node(operation, arguments, place))
         return self._known[key]

@@ -1,5 +1,8 @@
 """Torch modules: neurons, delays, readouts, time."""
 
+from typing import Any
+
+from snnkit._suggest import nearest
 from snnkit.nn import losses
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
@@ -74,3 +77,7 @@ __all__ = [
     "silent",
     "unit_rates",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"module 'snnkit.nn' has no attribute {name!r}.{nearest(name, __all__)}")

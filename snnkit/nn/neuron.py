@@ -71,6 +71,8 @@ class Neuron(Stateful):
         if learn and shape and all(name in tensors for name in learn):
             raise _own_shape(shape, learn[0])
         for name in dict.fromkeys([*learn, *tensors]):
+            if hasattr(type(self), name) or name in self.__dict__:
+                raise ValueError(f"A layer has a {name!r} of its own: give this parameter another name.")
             value = tensors.get(name)
             if value is None:
                 value = torch.full(tuple(shape), self._neuron.parameters()[full[name]], device=device, dtype=dtype)
@@ -203,7 +205,7 @@ class Neuron(Stateful):
         default, mine = self.equation(), self._neuron
         shown = [
             f"{n.rpartition('.')[2]}={v:g}" for n, v in mine.parameters().items()
-            if n not in self._tensor_names.values() and not n.startswith("surrogate.")
+            if n not in self._tensor_names.values() and not n.startswith(("surrogate.", "reset."))
             and v != default.parameters().get(n)
         ]  # fmt: skip
         shown += [f"{n}={getattr(mine, n)}" for n in mine.option_names if getattr(mine, n) != getattr(default, n)]

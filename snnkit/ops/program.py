@@ -143,10 +143,17 @@ class Program:
 
     def evaluate(self, index: int, known: dict[int, Any]) -> Any:
         """The value of a node; ``known`` holds the inputs and is filled with what was computed on the way."""
-        if index not in known:
-            node = self.step.trace.nodes[index]
-            arguments = [self.evaluate(a.index, known) if isinstance(a, Ref) else a for a in node.arguments]
-            known[index] = apply(node.operation, *arguments)
+        todo = [index]  # no recursion: a step may be longer than Python's stack
+        while todo:
+            here = todo.pop()
+            if here in known:
+                continue
+            node = self.step.trace.nodes[here]
+            missing = [a.index for a in node.arguments if isinstance(a, Ref) and a.index not in known]
+            if missing:
+                todo += [here, *missing]
+                continue
+            known[here] = apply(node.operation, *[known[a.index] if isinstance(a, Ref) else a for a in node.arguments])
         return known[index]
 
     def numbers(self, parameters: dict[str, float]) -> list[float]:

@@ -335,6 +335,86 @@ def test_a_step_that_returns_something_else_is_refused(returned, message):
         traced(lambda self, x, v: returned(x, v))
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (lambda self, v: math.exp(v), "from snnkit.equations.symbols import exp, log"),
+        (lambda self, v: math.exp(-1 / self.tau), "from snnkit.equations.symbols import exp, log"),
+        (lambda self, v: torch.exp(v), "torch's exp .* from snnkit.equations.symbols import exp$"),
+        (lambda self, v: torch.relu(v), "torch's relu .* import maximum$"),
+        (lambda self, v: torch.ones(3) * v, "mul got a Tensor; a step works on numbers"),
+        (lambda self, v: torch.erfinv(v), r"torch's erfinv .*A step knows \+ - \* /.*, sqrt,"),
+        (lambda self, v: v.exp(), "have no 'exp' inside a step. Write: .* import exp$"),
+        (lambda self, v: v.clip(0.0), "have no 'clip' .* import clamp$"),
+        (lambda self, v: 2**v, r"2 \*\* v is exp\(v \* log\(2\)\)"),
+        (lambda self, v: v**0.5, r"exp\(n \* log\(v\)\)"),
+        (lambda self, v: v // 2, r"floor\(a / b\)"),
+        (lambda self, v: v % 2, r"floor\(a / b\)"),
+        (lambda self, v: round(v), "Python's round .* import round$"),
+        (lambda self, v: where((v > 0) & (v < 1), v, 0.0), r"where\(a, where\(b, c, d\), d\)"),
+        (lambda self, v: np.exp(v), "numpy's exp .* import exp$"),
+        (lambda self, v: np.fabs(v), r"numpy's fabs .*Write: abs\(v\)$"),
+        (lambda self, v: np.where(v > 0, v, 0.0), "numpy's where .* import where$"),
+        (lambda self, v: v if self.tau > 1 else -v, r"cannot branch on a parameter .*where.*an option"),
+        (lambda self, v: v if v > 1 else -v, "cannot branch on a membrane"),
+    ],
+)
+def test_what_cannot_be_traced_is_told_with_the_remedy(value, message):
+    with pytest.raises(TypeError, match=message):
+        traced(lambda self, x, v: (x, {"v": value(self, v)}))
+
+
+def test_numpys_own_numbers_and_plain_numbers_in_if_work():
+    def step(self, x, v):
+        v = np.float64(2) * v + x / np.float32(4) - np.float64(1)
+        if self.__class__.__name__ == "Mine" and math.exp(1.0) > 2:
+            v = where(np.float64(1) > v, v, -v)
+        return x, {"v": v}
+
+    operations = [node.operation for node in traced(step).trace.nodes]
+    assert {"mul", "div", "sub", "gt", "where"} <= set(operations)
+
+
+def looped(self, x, v):
+    for _ in range(int(1e5)):
+        v = v * v + x
+    return x, {"v": v}
+
+
+def test_a_loop_that_would_compile_for_minutes_is_refused_and_a_long_one_runs_without_a_compiler(monkeypatch):
+    with pytest.raises(TypeError, match=r"takes more than 3000 operations.*loop in a step is unrolled: shorten it"):
+        traced(looped)
+
+    def step(self, x, v):
+        for _ in range(1400):
+            v = 0.999 * v + x
+        return v, {"v": v}
+
+    monkeypatch.setattr(cpu, "refusal", lambda: "hidden")
+    x = torch.ones(1, 1, 1, dtype=torch.float64)
+    assert scan(type("Deep", (Mine,), {"step": step})(), x).output.item() == pytest.approx((1 - 0.999**1400) / 0.001)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"states": ["v"]}, r"""Wrong: states must be a dict such as {"v": 0.0}, got \['v'\]"""),
+        ({"states": {"v": None}}, "Wrong: state 'v' must start at a number or the name of an attribute, got None"),
+        ({"positive": "tau"}, r"""Wrong: positive expects names, got the string 'tau'. Write: positive = \("tau",\)"""),
+        ({"positive": ("taau",)}, "Wrong has no 'taau'. Near: tau"),
+        ({"learnt": "tau"}, r"""Wrong: learnt expects names. Write: learnt = \("tau",\)"""),
+    ],
+)
+def test_a_class_that_is_spelt_otherwise_is_refused_when_it_is_written(members, message):
+    with pytest.raises(TypeError, match=message):
+        type("Wrong", (Mine,), members)
+
+
+def test_a_state_that_starts_at_nothing_is_refused_with_the_nearest():
+    with pytest.raises(TypeError, match="state 'v' starts at 'v_rst', which it does not have. Near: v_rest"):
+        nn.neuron_module(type("Wrong", (Mine,), {"states": {"v": "v_rst"}}))()
+
+
 def test_a_step_with_other_arguments_than_its_states_is_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'v'"):
         traced(lambda self, x, u: (x, {"v": u}))

@@ -152,4 +152,19 @@ def test_two_functions_are_two_surrogates_and_one_is_one():
 
     assert Custom(derivative).structure() == Custom(derivative).structure()
     assert Custom(derivative).structure() != Custom(derivative, atan).structure()
+    assert Custom(derivative, atan).structure() != Custom(derivative, lambda d: atan(d)).structure()
+
+
+@pytest.mark.parametrize("name", [n for n in SURROGATES if n != "Custom"])
+def test_a_surrogate_as_functions_passes_the_comparison_and_a_scaled_one_does_not(name):
+    surrogate = SURROGATES[name]
+    Custom(surrogate.derivative, surrogate.primitive)
+    with pytest.raises(ValueError, match=r"Custom: at d = -?\d\.\d+ the derivative is .*, but the slope"):
+        Custom(surrogate.derivative, lambda d: 1.1 * surrogate.primitive(d))
+
+
+def test_a_primitive_of_another_surrogate_is_refused_with_the_point_both_values_and_the_remedy():
+    message = r"at d = -1\.371 the derivative is 0\.\d+, but the slope of the primitive is 1\. Give the function whose"
+    with pytest.raises(ValueError, match=message):
+        Custom(lambda d: 1.0 / (1.0 + d * d), lambda d: d)
     assert Sigmoid(1.0).structure() == Sigmoid(2.0).structure()  # numbers compile nothing new

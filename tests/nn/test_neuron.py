@@ -9,6 +9,7 @@ import pickle
 import pytest
 import torch
 
+import snnkit
 from snnkit import carry, nn
 from snnkit import equations as eq
 from snnkit.equations import ATan, Equation, Hard, Sigmoid, Soft
@@ -173,7 +174,29 @@ def test_a_value_that_became_impossible_in_training_is_named_and_gives_nan_meanw
         nn.check_parameters(net)
 
 
+@pytest.mark.parametrize("name", ["training", "neuron", "weight_norm_of_mine", "half"])
+def test_a_learnt_parameter_cannot_have_a_name_that_a_layer_uses(name):
+    def step(self, x, v):
+        return v + getattr(self, name) * x, {"v": v + x}
+
+    layer = nn.neuron_module(type("Named", (Equation,), {name: 0.5, "states": {"v": 0.0}, "step": step}))
+    if name == "weight_norm_of_mine":
+        assert layer(learn=(name,))(torch.ones(T, B, C)).shape == (T, B, C)
+        return
+    layer()
+    with pytest.raises(ValueError, match=f"A layer has a '{name}' of its own: give this parameter"):
+        layer(learn=(name,))
+
+
 def test_an_unknown_keyword_names_the_nearest():
+    with pytest.raises(TypeError, match=r"LIF has no 'v_th'\. Near: v_threshold"):
+        nn.LIF(v_th=1.0)
+    with pytest.raises(TypeError, match=r"LIF has no 'beta'\..*tau = 1 / \(1 - beta\)"):
+        nn.LIF(beta=0.9)
+    with pytest.raises(AttributeError, match=r"no attribute 'Lif'\. Near: LIF"):
+        nn.Lif  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'LIF'\. Near: nn\.LIF"):
+        snnkit.LIF  # noqa: B018
     with pytest.raises(TypeError, match=r"LIF has no 'taus'\. Near: tau"):
         nn.LIF(taus=2.0)
     with pytest.raises(TypeError, match=r"LIF has no 'lear'\. Near: learn"):
@@ -312,6 +335,7 @@ def test_annealing_a_number_changes_the_gradient():
         (nn.LIF(tau=3), "LIF(tau=3)"),
         (nn.LIF(tau=3, learn=("tau",), shape=(4,)), "LIF(tau=(4,))"),
         (nn.LIF(v_reset=None), "LIF(reset=Soft(detach=False))"),
+        (nn.LIF(v_reset=1), "LIF(reset=Hard(v_reset=1.0, detach=False))"),
         (nn.LIF(decay_input=False, surrogate=ATan(5.0)), "LIF(decay_input=False, surrogate=ATan(alpha=5.0))"),
         (nn.ILIF(half_to_even=True), "ILIF(half_to_even=True)"),
         (nn.KLIF(), "KLIF(k=())"),
