@@ -11,6 +11,7 @@ import doctest
 import importlib
 import io
 import re
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -55,6 +56,31 @@ def test_every_code_block_runs_and_prints_what_the_page_says(page, tmp_path, mon
 def test_the_readme_shows_an_example_with_its_output():
     blocks = [block for block in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")) if block["printed"]]
     assert blocks and 5 <= len(blocks[0]["code"].strip().splitlines()) <= 15
+
+
+LINK = re.compile(r"\[[^]\n]*\]\((?P<target>[^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.S | re.M)
+HEADING = re.compile(r"^#+ +(.+?) *$", re.M)
+
+
+def anchors(text):
+    """What GitHub makes of a page's headings: lower case, words joined by hyphens, no punctuation."""
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(FENCE.sub("", text)))
+    return {each.replace(" ", "-") for each in words}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=relative)
+def test_every_link_to_a_file_or_heading_of_ours_leads_there(page):
+    for link in LINK.finditer(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        target, _, anchor = link["target"].partition("#")
+        if ":" in target:  # another site's
+            continue
+        path = (page.parent / unquote(target)).resolve() if target else page
+        assert path.exists(), f"{relative(page)}: {link[0]} leads nowhere"
+        assert path.is_relative_to(ROOT), f"{relative(page)}: {link[0]} leads out of the repository"
+        if anchor:
+            there = anchors(path.read_text(encoding="utf-8"))
+            assert anchor in there, f"{relative(page)}: {link[0]} names no heading of {path.name}"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

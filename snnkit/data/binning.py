@@ -20,6 +20,8 @@ import numpy as np
 from snnkit.data.address import Sensor, address, sensor_shape
 from snnkit.data.event import field, microseconds, spike_events
 
+MOST_FRAMES = 100_000  # 1,000 s of the default window; more is nearly always a wrong unit
+
 
 @dataclass(frozen=True)
 class Bin:
@@ -29,8 +31,8 @@ class Bin:
         channels: number of units, or ``(H, W)`` or ``(P, H, W)`` for the events of a camera.
         window_us: length of a frame in whole microseconds.
         group: so many neighbouring channels are summed (5: 700 channels become 140). Must divide ``channels``.
-        steps: number of frames. Default: as many as the last spike needs, at least one. With a number, a spike at
-            exactly the end belongs to the last frame, later ones are an error.
+        steps: number of frames. Default: as many as the last spike needs, at least one and at most 100,000. With a
+            number, a spike at exactly the end belongs to the last frame, later ones are an error.
         drop_late: with ``steps``, leave out the spikes after the end instead.
         from_first_spike: time starts at the first spike; otherwise at zero, and silence at the start is kept.
         last_frame_takes_rest: SpikingJelly's number of frames, ceil(t_last / window); the last takes what lies beyond.
@@ -90,9 +92,12 @@ class Bin:
         frame = (elapsed // window).astype(np.int64)
         if self.last_frame_takes_rest:
             count = max(math.ceil(elapsed.max() / window), 1)
+            self._refuse_too_many(count, times)
             return np.minimum(frame, count - 1), count
         if self.steps is None:
-            return frame, int(frame.max()) + 1
+            count = int(frame.max()) + 1
+            self._refuse_too_many(count, times)
+            return frame, count
         frame[elapsed == self.steps * window] = self.steps - 1
         late = int((frame >= self.steps).sum())
         if late and not self.drop_late:
@@ -101,6 +106,17 @@ class Bin:
                 f"give more steps ({math.ceil(elapsed.max() / window)} hold all), or drop_late=True."
             )
         return frame, self.steps
+
+    def _refuse_too_many(self, count: int, times: np.ndarray) -> None:
+        """A wrong unit shows as a number of frames that no memory holds."""
+        if count <= MOST_FRAMES:
+            return
+        unit, finer = ("seconds", "milliseconds or micro") if times.dtype.kind == "f" else ("microseconds", "nano")
+        kind = "Floating" if times.dtype.kind == "f" else "Whole"
+        raise ValueError(
+            f"Bin: {count} frames of {self.window_us} us (window_us) up to the last spike at t = {times.max()}, more "
+            f"than {MOST_FRAMES}. {kind} times are {unit}: if these are {finer}seconds, divide them; else give steps=."
+        )
 
     def _elapsed(self, times: np.ndarray) -> tuple[np.ndarray, np.floating | int]:
         """Time since the origin and the window, in one unit."""

@@ -174,3 +174,20 @@ def test_the_float16_path_wants_seconds():
         Bin(3, float16_times=True)(events_of([(0, 0)]))
     with pytest.raises(ValueError, match="65.5 s"):
         Bin(3, float16_times=True)(events_of([(0, 0), (70_000_000, 1)], "float32"))
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.array([10.0, 9e5]), "Floating times are seconds: if these are milliseconds or microseconds, divide them"),
+        (np.array([10.0, 1400.0]), r"139001 frames of 10000 us \(window_us\) up to the last spike at t = 1400.0"),
+        (np.array([0, 2 * 10**9]), "Whole times are microseconds: if these are nanoseconds, divide them"),
+    ],
+)
+def test_a_wrong_unit_of_time_is_named_before_memory_runs_out(times, message):
+    events = spike_events(times, np.array([0, 1]))
+    with pytest.raises(ValueError, match=message):
+        Bin(4)(events)
+    with pytest.raises(ValueError, match="frames of 1 us"):
+        Bin(4, window_us=1, last_frame_takes_rest=True)(events)
+    assert Bin(4, steps=200_001, drop_late=True)(events).shape == (200_001, 4)
