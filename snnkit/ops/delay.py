@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from snnkit.ops import _delay_cpu
+from snnkit.ops import _delay_operator
 from snnkit.ops.registered import transformed
 
 EPS = 1e-7  # in the sum that a profile is divided by; kept, so that numbers equal those of DCLS
@@ -101,11 +101,11 @@ def delay_kernel(
         profile: ``Bilinear()``, ``Triangle()``, ``Gauss()``.
 
     Returns:
-        ``[..., K]`` in the weight's dtype. On the CPU, compiled, time is the slowest axis in memory, as products over
-        time want it. Half precision computes in float32.
+        ``[..., K]`` in the weight's dtype. Compiled, time is the slowest axis in memory, as products over time want it,
+        and CPU and CUDA give the same bits. Half precision computes in float32.
 
     Raises:
-        ValueError: a shape does not broadcast, size < 1, or a width is missing or of no use.
+        ValueError: a shape does not broadcast, devices differ, size < 1, or a width is missing or of no use.
 
     Gradients reach weight, position and width. The backward keeps these three alone and reads the kernel's gradient
     once for each m. Second derivatives, forward mode and torch.func go through the reference.
@@ -127,7 +127,7 @@ def delay_kernel(
         h = reference(weight, position, width, size=size, profile=profile)
     else:
         plain = functools.partial(reference, size=size, profile=profile)
-        h = _delay_cpu.delay_kernel(weight, position, width, size, profile.code, profile.base, plain)
+        h = _delay_operator.delay_kernel(weight, position, width, size, profile.code, profile.base, plain)
     return h.to(out)
 
 
@@ -144,19 +144,20 @@ def reference(weight: Tensor, position: Tensor, width: Tensor | None = None, *, 
 def path(weight: Tensor, profile: Profile) -> str:
     """Say in one line which implementation ``delay_kernel`` takes for these weights, and why."""
     refusal = _refusal(weight, profile)
-    return f"reference ({refusal})" if refusal else "cpu (compiled C++)"
+    if refusal:
+        return f"reference ({refusal})"
+    return "cuda" if weight.is_cuda else "cpu (compiled C++)"
 
 
 def _refusal(weight: Tensor, profile: Profile) -> str | None:
     """Why the compiled form cannot be taken; None if it can."""
-    if weight.device.type != "cpu":
-        return f"cpu: weight is on {weight.device}"
+    form = "cuda" if weight.is_cuda else "cpu"
     if profile.code is None:
-        return f"cpu: {type(profile).__name__} has no compiled form"
+        return f"{form}: {type(profile).__name__} has no compiled form"
     if transformed():
-        return "cpu: torch.func or forward mode is at work"
-    refusal = _delay_cpu.refusal()
-    return refusal and f"cpu: {refusal}"
+        return f"{form}: torch.func or forward mode is at work"
+    refusal = _delay_operator.refusal(weight.device)
+    return refusal and f"{form}: {refusal}"
 
 
 def _require(weight: Tensor, position: Tensor, width: Tensor | None, size: int, profile: Profile) -> None:
@@ -166,6 +167,8 @@ def _require(weight: Tensor, position: Tensor, width: Tensor | None, size: int, 
     if not weight.is_floating_point() or weight.ndim < 1:
         raise ValueError(f"delay_kernel: weight must be floating [..., M], got {weight.dtype} {tuple(weight.shape)}.")
     for name, value in (("position", position), ("width", width)):
+        if value is not None and value.device != weight.device:
+            raise ValueError(f"delay_kernel: {name} is on {value.device}, weight on {weight.device}. Move one of them.")
         if value is not None and value.shape != weight.shape:
             try:
                 fits = torch.broadcast_shapes(value.shape, weight.shape) == weight.shape

@@ -2,20 +2,22 @@
 
 Time comes first, so the inputs of all steps are the rows of one matrix, and a delay of D steps is the same matrix D * B
 rows further down: K matrix products that add into y, without columns, padding or a copy, and without the part of the
-past that is zero anyway; large layers need three products in four (``_time_products``). For small layers one ``conv1d``
-has less overhead.
+past that is zero anyway; large layers need three products in four (``_time_products``). On CUDA, where products are
+cheap and memory is wide, large layers go by their spectrum, which needs a tenth of the products (``_time_spectra``).
+For small layers one ``conv1d`` has less overhead. ``path`` says which way a call takes.
 """
 
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snnkit.ops import _time_products
+from snnkit.ops import _time_products, _time_spectra
 from snnkit.ops.registered import Registered, gradients_with_graph, transformed, wants_graph
 
 
@@ -40,16 +42,14 @@ def delayed_sum(x: Tensor, kernel: Tensor, *, tail: int = 0, past: Tensor | None
     [0.0, 0.0, 5.0, 0.0]
     """
     _require(x, kernel, tail, past)
-    dtype = torch.promote_types(x.dtype, kernel.dtype)
-    if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
+    dtype = _dtype(x, kernel)
     x, kernel = x.to(dtype), kernel.to(dtype)
     start = 0
     if past is not None and len(past):
         start = min(len(past), kernel.shape[-1] - 1)
         x = torch.cat([past[len(past) - start :].to(dtype), x])
     length = len(x) - start + tail
-    if _by_products(x, kernel):
+    if _way(x, kernel, start, length) is not None and not transformed():
         if torch.is_grad_enabled():
             return _DelayedSum.apply(x, kernel, start, length)
         return _forward(x, kernel, start, length)
@@ -66,18 +66,59 @@ def reference(x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
     return y.permute(2, 0, 1).contiguous()
 
 
-def _by_products(x: Tensor, kernel: Tensor) -> bool:
-    """Whether K products are the faster way, and the right one: a sum of K roundings to half would be no good."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or kernel.shape[1] != x.shape[2]:
-        return False
-    return kernel.shape[0] * kernel.shape[1] >= LEAST_MATRIX and not transformed()
+def path(x: Tensor, kernel: Tensor, *, tail: int = 0) -> str:
+    """Say in one line which way ``delayed_sum`` takes for such a call, without a past.
+
+    >>> path(torch.zeros(100, 2, 512), torch.zeros(512, 512, 31))
+    'products over time (one a delay)'
+    """
+    dtype, length = _dtype(x, kernel), len(x) + tail
+    x, kernel = x.to(dtype), kernel.to(dtype)
+    way = None if transformed() else _way(x, kernel, 0, length)
+    if way is _time_spectra:
+        return f"spectra ({_time_spectra.points(len(x), kernel.shape[2], 0, length)} products)"
+    if way is None:
+        return "conv1d"
+    return f"products over time ({('one a delay', 'halved', 'halved twice')[_halvings(x, kernel, 0)]})"
 
 
-LEAST_MATRIX = 256  # out * in from which K products are faster than conv1d (measured for B from 1 to 256, T to 100)
+def _dtype(x: Tensor, kernel: Tensor) -> torch.dtype:
+    dtype = torch.promote_types(x.dtype, kernel.dtype)
+    if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
+        return torch.get_autocast_dtype(x.device.type)
+    return dtype
+
+
+# From where a way is the faster one. Work is counted in multiplications; plain work is T * K * B * in * out.
+LEAST_MATRIX = 256  # CPU: out * in of products over time (measured for B from 1 to 256, T to 100)
+CUDA_LEAST = 2**29  # CUDA: plain work; below it a call is all overhead, and conv1d is the shortest
+CUDA_SPECTRA = 3.0  # CUDA: plain work for each multiplication of the spectra
+CUDA_PRODUCT = 2**31  # CUDA: multiplications of one product over time, T * B * in * out
+CUDA_ROWS = 8  # CUDA: how many times the rows of a CPU it takes for halving to pay
+
+
+def _way(x: Tensor, kernel: Tensor, start: int, length: int) -> ModuleType | None:
+    """The file whose matrix products are the faster way, and a right one: sums of K roundings to half would be no good.
+
+    None: torch's convolution.
+    """
+    if x.dtype not in (torch.float32, torch.float64) or kernel.shape[1] != x.shape[2]:
+        return None
+    (steps, batch, inputs), (out, _, K) = x.shape, kernel.shape
+    entries = inputs * out
+    if x.device.type == "cpu":
+        return _time_products if entries >= LEAST_MATRIX else None
+    plain = steps * K * batch * entries
+    if x.device.type != "cuda" or plain < CUDA_LEAST:
+        return None
+    transforms = batch * (steps * inputs + length * out) + K * entries
+    if plain >= CUDA_SPECTRA * _time_spectra.points(steps, K, start, length) * (transforms + batch * entries):
+        return _time_spectra
+    return _time_products if steps * batch * entries >= CUDA_PRODUCT else None
 
 
 def _halvings(x: Tensor, kernel: Tensor, start: int) -> int:
-    rows, entries = x.shape[0] * x.shape[1], kernel.shape[0] * kernel.shape[1]
+    rows, entries = x.shape[0] * x.shape[1] // (CUDA_ROWS if x.is_cuda else 1), kernel.shape[0] * kernel.shape[1]
     return 0 if start else _time_products.depth(rows, entries, kernel.shape[2])
 
 
@@ -87,6 +128,8 @@ def _taps(kernel: Tensor) -> Tensor:
 
 
 def _run_forward(x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
+    if _way(x, kernel, start, length) is _time_spectra:
+        return _time_spectra.forward(x.contiguous(), _taps(kernel), start, length)
     return _time_products.forward(x.contiguous(), _taps(kernel), start, length, _halvings(x, kernel, start))
 
 
@@ -95,6 +138,10 @@ def _run_backward(
 ) -> tuple[Tensor, Tensor]:
     g, x, halvings = g.contiguous(), x.contiguous(), _halvings(x, kernel, start)
     g_x, g_kernel = _gradients(x, kernel, False, to_kernel)
+    if _way(x, kernel, start, len(g)) is _time_spectra:
+        taps = _taps(kernel) if to_x else None
+        found = _time_spectra.gradients(g, x, taps, g_kernel.movedim(-1, 0) if to_kernel else None, start)
+        return g_x if found is None else found, g_kernel
     if to_x:
         g_x = _time_products.gradient_of_x(g, _taps(kernel), len(x), start, halvings)
     if to_kernel:
@@ -112,12 +159,14 @@ _forward = Registered(
     "delayed_sum(Tensor x, Tensor kernel, SymInt start, SymInt length) -> Tensor",
     _run_forward,
     lambda x, kernel, start, length: x.new_empty(length, x.shape[1], kernel.shape[0]),
+    devices=("CPU", "CUDA"),
 )
 _backward = Registered(
     "delayed_sum_backward(Tensor g, Tensor x, Tensor kernel, SymInt start, bool to_x, bool to_kernel)"
     " -> (Tensor, Tensor)",
     _run_backward,
     lambda g, x, kernel, start, to_x, to_kernel: _gradients(x, kernel, to_x, to_kernel),
+    devices=("CPU", "CUDA"),
 )
 
 

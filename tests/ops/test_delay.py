@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snnkit.ops import _delay_cpu, delay
+from snnkit.ops import _delay_cpu, _delay_operator, delay
 from snnkit.ops.delay import Bilinear, Gauss, Profile, Triangle, delay_kernel
 from snnkit.ops.delayed_sum import delayed_sum
 from tests.shared import Fixture, fixture
@@ -220,11 +220,11 @@ def test_ops_pass_opcheck(wide: bool) -> None:
     for dtype in (torch.float32, torch.float64):
         tensors = [x.detach() for x in random_case(profile, wide, 4, dtype=dtype)] + [None] * (not wide)
         constants = (4, profile.code, profile.base)
-        torch.library.opcheck(_delay_cpu._forward.op, (*tensors, *constants))
+        torch.library.opcheck(_delay_operator._forward.op, (*tensors, *constants))
         tensors[0] = tensors[0].transpose(0, 1).contiguous().transpose(0, 1)
-        torch.library.opcheck(_delay_cpu._forward.op, (*tensors, *constants))
+        torch.library.opcheck(_delay_operator._forward.op, (*tensors, *constants))
         for g in (torch.randn(3, 70, 4, dtype=dtype), torch.randn(4, 3, 70, dtype=dtype).movedim(0, -1)):
-            torch.library.opcheck(_delay_cpu._backward.op, (g, *tensors, *constants, wide))
+            torch.library.opcheck(_delay_operator._backward.op, (g, *tensors, *constants, wide))
 
 
 @compiled
@@ -290,6 +290,8 @@ def test_bad_input_is_named() -> None:
     weight, position = torch.ones(3, 5, 1), torch.zeros(3, 5, 1)
     with pytest.raises(ValueError, match=r"position \(4, 1\) does not broadcast to weight \(3, 5, 1\)"):
         delay_kernel(weight, torch.zeros(4, 1), size=3, profile=Triangle())
+    with pytest.raises(ValueError, match="position is on meta, weight on cpu"):
+        delay_kernel(weight, position.to("meta"), size=3, profile=Triangle())
     with pytest.raises(ValueError, match="at least 1, got 0"):
         delay_kernel(weight, position, size=0, profile=Triangle())
     with pytest.raises(ValueError, match="Gauss needs a width"):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snnkit.ops import _time_products
+from snnkit.ops import _time_products, _time_spectra
 from snnkit.ops import delayed_sum as module
-from snnkit.ops.delayed_sum import delayed_sum
+from snnkit.ops.delayed_sum import delayed_sum, path
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +39,15 @@ def by_hand(x: Tensor, kernel: Tensor, tail: int, past: Tensor | None) -> Tensor
     return y + 0 * kernel.sum()  # keeps the graph where no term exists
 
 
-@pytest.mark.parametrize("way", ["products", "halves", "quarters", "conv1d"])
+@pytest.mark.parametrize("way", ["products", "halves", "quarters", "spectra", "conv1d"])
 @pytest.mark.parametrize("before", [None, 2, 6, 30])
 @pytest.mark.parametrize("tail", [0, 3, 20])
 @pytest.mark.parametrize("T", [0, 1, 3, 63])
 def test_equals_the_formula(T: int, tail: int, before: int | None, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way in ("halves", "quarters"):
         monkeypatch.setattr(_time_products, "depth", lambda *sizes: 1 if way == "halves" else 2)
+    if way == "spectra":
+        monkeypatch.setattr(module, "_way", lambda *call: _time_spectra)
     if way == "conv1d":
         monkeypatch.setattr(module, "LEAST_MATRIX", 10**9)
     x, kernel = case(T)
@@ -98,6 +100,47 @@ def test_every_size_can_be_halved() -> None:
         for other in found[1:]:
             for a, b in zip(other, found[0], strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_spectra_round_no_worse_than_a_few_units_and_hand_back_what_is_wanted() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = (torch.rand(100, 2, 256, generator=random) < 0.1).float()
+    taps, g = torch.randn(31, 8, 256, generator=random), torch.randn(100, 2, 8, generator=random)
+    exact = [t.double() for t in (x, taps, g)]
+    y = _time_products.forward(exact[0], exact[1], 0, 100)
+    assert (_time_spectra.forward(x, taps, 0, 100).double() - y).norm() < 1e-6 * y.norm()
+    g_taps = torch.empty_like(taps)
+    assert _time_spectra.gradients(g, x, None, g_taps, 0) is None
+    expected = torch.empty_like(exact[1])
+    _time_products.gradient_of_taps(exact[2], exact[0], expected, 0)
+    assert (g_taps.double() - expected).norm() < 1e-6 * expected.norm()
+    g_x, expected = _time_spectra.gradients(g, x, taps, None, 0), _time_products.gradient_of_x(*exact[2:0:-1], 100, 0)
+    assert g_x is not None and (g_x.double() - expected).norm() < 1e-6 * expected.norm()
+
+
+def test_spectra_count_their_products_for_every_length() -> None:
+    for sizes in itertools.product((1, 2, 9), (1, 4, 5), (0, 3), (1, 2, 30)):
+        steps, K, start, length = sizes
+        analysis, _, _ = _time_spectra._matrices(*sizes, torch.zeros(()))
+        assert len(analysis) == _time_spectra.points(steps, K, start, length), sizes
+
+
+def test_spectra_run_under_autocast_in_float32() -> None:
+    x, taps = torch.rand(9, 2, 3), torch.rand(4, 5, 3)
+    expected = _time_spectra.forward(x, taps, 0, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(_time_spectra.forward(x, taps, 0, 9), expected)
+
+
+def test_path_says_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, kernel = torch.zeros(100, 16, 512), torch.zeros(512, 512, 31)
+    assert path(x, kernel) == "products over time (halved twice)"
+    assert path(x[:, :1], kernel) == "products over time (one a delay)"
+    assert path(x, kernel[:, :256]) == path(x.bfloat16(), kernel.bfloat16()) == "conv1d"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert path(x, kernel) == "conv1d"
+    monkeypatch.setattr(module, "_way", lambda *call: _time_spectra)
+    assert path(x, kernel) == "spectra (194 products)"
 
 
 def test_large_layers_alone_are_halved() -> None:
