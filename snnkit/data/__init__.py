@@ -21,6 +21,7 @@ from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
 from snnkit.data.spike_hdf5 import SpikeHDF5
 from snnkit.data.split import split_stratified, split_validation
+from snnkit.data.verify import verify_spike_file
 
 __all__ = [
     "Batch",
@@ -50,4 +51,5 @@ __all__ = [
     "split_stratified",
     "split_validation",
     "step_mask",
+    "verify_spike_file",
 ]

@@ -16,6 +16,13 @@ SPLITS = ("train", "valid", "test")
 NEEDED = ("spikes/times", "spikes/units", "labels")
 _SETS = ("shd_", "ssc_", "")
 _SOURCE = "https://zenkelab.org/datasets/"
+ARCHIVE_MD5 = {  # of the archives as tonic 1.7 and SpikingJelly 2.0 check them; none are published for the .h5 files
+    "shd_train.h5.zip": "f3252aeb598ac776c1b526422d90eecb",
+    "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
+    "ssc_train.h5.zip": "d102be95e7144fcc0553d1f45ba94170",
+    "ssc_valid.h5.zip": "b4eee3516a4a90dd0c71a6ac23a8ae43",
+    "ssc_test.h5.zip": "a35ff1e9cffdd02a20eb850c17c37748",
+}
 _FOLDERS = ("", "SHD", "SSC", "events_h5")  # as given, then where tonic and SpikingJelly put the files
 
 
@@ -57,21 +64,21 @@ def open_spike_file(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is gone.")
     if not path.stat().st_size:
-        raise ValueError(f"{path} is empty (0 bytes): a download that did not start. {_again(path)}")
+        raise ValueError(f"{path} is empty (0 bytes): a download that did not start. {again(path)}")
     if not h5py.is_hdf5(path):
         with open(path, "rb") as file:
             start = file.read(4)
         archive = {b"PK\x03\x04": " It is a zip archive: unzip it.", b"\x1f\x8b\x08\x00": " It is a gzip archive."}
         raise ValueError(
-            f"{path} is not an HDF5 file (it starts with {start!r}).{archive.get(start) or ' ' + _again(path)}"
+            f"{path} is not an HDF5 file (it starts with {start!r}).{archive.get(start) or ' ' + again(path)}"
         )
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         if "truncated" not in str(error):
-            raise OSError(f"{path} cannot be opened: {error}. If it is damaged: {_again(path)}") from error
+            raise OSError(f"{path} cannot be opened: {error}. If it is damaged: {again(path)}") from error
         raise ValueError(
-            f"{path} is truncated ({path.stat().st_size} bytes; {error}): a broken download. {_again(path)}"
+            f"{path} is truncated ({path.stat().st_size} bytes; {error}): a broken download. {again(path)}"
         ) from error
     try:
         with damage_named(path):
@@ -88,7 +95,7 @@ def damage_named(path: Path, what: str = "it") -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{path}: {what} cannot be read, the file is damaged ({error}). {_again(path)}") from error
+        raise ValueError(f"{path}: {what} cannot be read, the file is damaged ({error}). {again(path)}") from error
 
 
 def _check_layout(file: Any, path: Path) -> None:
@@ -139,7 +146,10 @@ def _where_from(folder: Path, split: str | None, name: str = "") -> str:
     return f"SHD and SSC come from {_SOURCE}: download {zips} and unpack it into {folder.absolute()}."
 
 
-def _again(path: Path) -> str:
+def again(path: Path) -> str:
+    """The remedy for a damaged file: what to download, from where, to where."""
     if not path.name.startswith(_SETS[:2]):
         return f"Delete it and fetch it again (SHD and SSC: {_SOURCE})."
-    return f"Download it again: {path.name}.zip from {_SOURCE}, unpacked into {path.parent.absolute()}."
+    archive = f"{path.name}.zip"
+    text = f"Download it again: {archive} from {_SOURCE}, unpacked into {path.parent.absolute()}."
+    return f"{text} The archive's MD5 is {ARCHIVE_MD5[archive]}." if archive in ARCHIVE_MD5 else text

@@ -16,6 +16,7 @@ from snnkit.data.compose import Transform
 from snnkit.data.dataset import Dataset
 from snnkit.data.event import spike_events
 from snnkit.data.spike_file import damage_named, find_spike_file, open_spike_file
+from snnkit.data.verify import verify_spike_file
 
 
 class SpikeHDF5(Dataset):
@@ -69,6 +70,10 @@ class SpikeHDF5(Dataset):
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+    def verify(self) -> dict[str, Any]:
+        """Read the whole file and compare it with what is known of it, see :func:`snnkit.data.verify_spike_file`."""
+        return verify_spike_file(self.path)
 
     def close(self) -> None:
         """Close this process's handle; the next sample opens it again."""
