@@ -1,10 +1,15 @@
-"""``python -m snnkit list [PATTERN]``: what the package has to offer, on the command line."""
+"""What the package has to offer, and whether this machine is fit for it, on the command line."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+
+_DOCTOR = """\
+Print versions, places and paths, compare each compiled kernel with the reference, and give the line that mends what
+is missing or broken. Exit status: 0 if all that is here works (no GPU, no compiler: still 0), 1 if something is
+broken: a part is installed and fails, a kernel computes something else, or a GPU is here and cannot be used."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,16 +18,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="print the names of the registered models")
     listing.add_argument("pattern", nargs="?", default="", help="only names that match, e.g. 'delay_*'")
+    listing.set_defaults(run=lambda options: _list(options.pattern))
+    doctor = commands.add_parser("doctor", help="say what works on this machine, and mend it", description=_DOCTOR)
+    doctor.set_defaults(run=lambda options: _doctor())
     options = parser.parse_args(arguments)
+    return options.run(options)
 
+
+def _list(pattern: str) -> int:
     from snnkit.models import list_models  # here: --help need not wait for timm
 
-    found = list_models(options.pattern)
+    found = list_models(pattern)
     if not found:
-        print(f"no model matches {options.pattern!r}", file=sys.stderr)
+        print(f"no model matches {pattern!r}", file=sys.stderr)
     for name in found:
         print(name)
     return 0 if found else 1
+
+
+def _doctor() -> int:
+    from snnkit.doctor import report  # here: --help need not wait for torch
+
+    return report()
 
 
 if __name__ == "__main__":

@@ -39,15 +39,20 @@ def kept(
     return path
 
 
-@functools.cache
-def folder(kind: str) -> Path:
-    """Folder of the cache: $SNNKIT_CACHE or the user's; if it cannot be written, a temporary one for this process."""
+def root() -> Path:
+    """Where the cache should lie: $SNNKIT_CACHE or the user's cache folder."""
     named = os.environ.get("SNNKIT_CACHE")
     if named is None:
         import platformdirs
 
         named = platformdirs.user_cache_dir("snnkit")
-    place = Path(named, kind)
+    return Path(named)
+
+
+@functools.cache
+def folder(kind: str) -> Path:
+    """Folder under ``root()``; if it cannot be written, a temporary one for this process."""
+    place = root() / kind
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):

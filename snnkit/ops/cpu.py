@@ -28,6 +28,8 @@ from snnkit.ops.cache import kept
 REQUIRED = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off")
 # These make kernels faster and change no bit; each is left out where the compiler refuses it.
 OPTIONAL = ("-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+REMEDY = "install g++ (apt install g++, conda install gxx) or name one in $CXX"
+"""What to do where no compiler works."""
 
 _PROBE = """extern "C" int probe(int n) {
     int sum = 0;
@@ -104,6 +106,11 @@ def compiler() -> Compiler:
     return found
 
 
+def candidates() -> list[str]:
+    """The commands that are tried, in order; they need not exist."""
+    return list(dict.fromkeys(filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++"))))
+
+
 _loaded: dict[tuple[str, str], ctypes.CDLL] = {}
 _forked = False
 
@@ -121,16 +128,13 @@ if hasattr(os, "register_at_fork"):
 def _search() -> tuple[Compiler | None, str]:
     """Return the first compiler that works, or None and the reason."""
     refusals = []
-    for text in dict.fromkeys(filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++"))):
+    for text in candidates():
         try:
             return _probed(shlex.split(text)), ""
         except (OSError, ValueError, RuntimeError) as error:
             said = str(error).splitlines()
             refusals.append(f"{text}: {said[min(1, len(said) - 1)]}")  # of a failed compile its first error
-    reason = (
-        f"no C++ compiler works ({'; '.join(refusals)}): install g++ (apt install g++, conda install gxx) "
-        "or name one in $CXX"
-    )
+    reason = f"no C++ compiler works ({'; '.join(refusals)}): {REMEDY}"
     warnings.warn(f"{reason}. Until then the slower PyTorch reference runs.", RuntimeWarning, stacklevel=4)
     return None, reason
 

@@ -108,12 +108,17 @@ def refusal(device: int) -> str | None:
 
     The first refusal of a process is a warning, too.
     """
-    if device not in _troubles:
-        trouble = _troubles[device] = installation_trouble() or _probe_trouble(device)
-        if trouble is not None and sum(t is not None for t in _troubles.values()) == 1:
-            warnings.warn(f"{trouble}. Until then the slower PyTorch form runs.", RuntimeWarning, stacklevel=4)
-    found = _troubles[device]
+    found = trouble(device)
     return None if found is None else str(found)
+
+
+def trouble(device: int) -> Trouble | None:
+    """What keeps our kernels from running on a GPU; None if they run. Asked of the machine once."""
+    if device not in _troubles:
+        found = _troubles[device] = installation_trouble() or _probe_trouble(device)
+        if found is not None and sum(t is not None for t in _troubles.values()) == 1:
+            warnings.warn(f"{found}. Until then the slower PyTorch form runs.", RuntimeWarning, stacklevel=5)
+    return _troubles[device]
 
 
 _troubles: dict[int, Trouble | None] = {}
@@ -169,13 +174,14 @@ def _probe_trouble(device: int) -> Trouble | None:
         said = said_by(error)
     if not said:
         return None
-    from cupy_backends.cuda.api import driver
+    from cupy_backends.cuda.api import driver as cupy_driver
 
-    made = cuda_version(driver.get_build_version())
+    made, there = cuda_version(cupy_driver.get_build_version()), driver()
+    knows = there.version if there else "unknown"
     return Trouble(
         f"a kernel of one line fails on cuda:{device} ({said}); PyTorch has CUDA {torch.version.cuda}, cupy {made}, "
-        f"NVRTC {nvrtc.version()}, the driver {driver_version() or 'none'}",
-        f"a newer driver, or a PyTorch and cupy for CUDA {driver_version() or 'of the driver'}",
+        f"NVRTC {nvrtc.version()}, the driver {knows}",
+        f"install a newer driver, or a PyTorch and cupy for its CUDA ({knows})",
     )
 
 
@@ -193,15 +199,25 @@ def cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
+class Driver(NamedTuple):
+    """NVIDIA's driver: the newest CUDA that it knows, such as ``13.0``, and the number of GPUs that it shows."""
+
+    version: str
+    gpus: int
+
+
 @functools.cache
-def driver_version() -> str | None:
-    """The newest CUDA that the driver knows, such as ``13.0``; None without a driver."""
-    version = ctypes.c_int()
+def driver() -> Driver | None:
+    """The driver of this machine, asked directly: PyTorch shows no GPU to a driver that it finds too old."""
+    version, gpus = ctypes.c_int(), ctypes.c_int()
     try:
-        status = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+        there = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
-    return cuda_version(version.value) if status == 0 else None
+    there.cuDriverGetVersion(ctypes.byref(version))
+    if there.cuInit(0) == 0:
+        there.cuDeviceGetCount(ctypes.byref(gpus))
+    return Driver(cuda_version(version.value), gpus.value)
 
 
 def said_by(error: BaseException) -> str:

@@ -106,7 +106,7 @@ def _candidates() -> list[str]:
 
 
 def compiled(code: str, architecture: str) -> bytes:
-    """Compile CUDA text for an architecture, now; raises as ``cubin``."""
+    """Compile CUDA text for an architecture, now; raises as ``cubin``. For ``compute_90`` and kin, text of PTX."""
     nvrtc, flags = library(), (f"--gpu-architecture={architecture}", *FLAGS)
 
     def check(status: int) -> None:
@@ -121,7 +121,7 @@ def compiled(code: str, architecture: str) -> bytes:
             lines = _read(nvrtc, "ProgramLog", program).decode(errors="replace").strip("\0").splitlines()
             errors = [line for line in lines if "error" in line] or lines or ["it does not say why"]
             raise RuntimeError("\n  ".join([f"NVRTC refused the text: {errors[0]}", *errors[1:5]]))
-        return _read(nvrtc, "CUBIN", program)
+        return _read(nvrtc, "PTX" if architecture.startswith("compute_") else "CUBIN", program)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
