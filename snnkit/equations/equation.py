@@ -245,6 +245,9 @@ class Equation(Parametric):
                 raise TypeError(f"{name}.step returned a condition as {part}. A spike is self.spike(v - v_threshold).")
         return found["the output"], {n: found[n] for n in returned[1]}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in self.__dict__.items() if n != "_plan"}
+
     def __repr__(self) -> str:
         own = super().__repr__()[:-1].removesuffix("(")
         parts = [f"surrogate={self.surrogate!r}", f"reset={self.reset_rule!r}"] if self._fires else []

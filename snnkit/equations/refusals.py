@@ -15,7 +15,8 @@ _FUNCTIONS = (
 )  # fmt: skip
 _OURS = {
     "absolute": "abs", "fabs": "abs", "clip": "clamp", "clamp_min": "maximum", "clamp_max": "minimum",
-    "relu": "maximum", "max": "maximum", "min": "minimum", "rint": "round", "special_expit": "sigmoid", "heaviside": "where",
+    "relu": "maximum", "max": "maximum", "min": "minimum", "rint": "round", "special_expit": "sigmoid",
+    "heaviside": "where",
 }  # fmt: skip
 _NUMPY = {
     "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "greater_equal": "ge", "greater": "gt",

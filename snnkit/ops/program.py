@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from snnkit.equations.equation import Equation
+from snnkit.equations.surroundings import Surroundings
 from snnkit.equations.symbols import apply
 from snnkit.equations.trace import LANE, PARAMETER, Ref, Symbol
 from snnkit.ops.reference import learnt_value
@@ -171,15 +172,19 @@ class Program:
 
 
 _MOST_PROGRAMS = 1024
-_programs: dict[tuple[Any, ...], Program] = {}
+_programs: dict[tuple[Any, ...], tuple[Program, Surroundings]] = {}
 program_by_key: dict[str, Program] = {}
 """The programs of this process, by the name under which operators know them."""
 
 
-def program_of(neuron: Equation, tensors: tuple[str, ...]) -> Program:
-    """The program of a neuron's structure with the named parameters as tensors; traced once."""
+def program_of(neuron: Equation, tensors: tuple[str, ...]) -> tuple[Program, Surroundings]:
+    """The program of a neuron's structure with the named parameters as tensors, and what it read outside the neuron.
+
+    Traced once, and again when that has changed.
+    """
     key = (neuron.structure(), tensors)
-    if key not in _programs:
+    known = _programs.get(key)
+    if known is None or not (torch.compiler.is_compiling() or known[1].unchanged()):
         if len(_programs) >= _MOST_PROGRAMS:  # surrogates made anew each time, as lambdas, are new structures
             _programs.clear()
         if torch.compiler.is_compiling():
@@ -188,8 +193,8 @@ def program_of(neuron: Equation, tensors: tuple[str, ...]) -> Program:
                 "or use a layer of snnkit.nn, which is traced when it is made."
             )
         program = Program(neuron, tensors)
-        _programs[key] = program_by_key.setdefault(program.key, program)
-    return _programs[key]
+        known = _programs[key] = program_by_key.setdefault(program.key, program), Surroundings(neuron)
+    return known
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,7 @@ class Plan:
     """
 
     program: Program
+    surroundings: Surroundings
     fixed: dict[str, float]
     initial: tuple[float | str, ...]
     constants: tuple[float, ...]
@@ -210,16 +216,16 @@ class Plan:
 def plan_of(neuron: Equation, tensors: tuple[str, ...] | None = None) -> Plan:
     """The plan of a neuron. ``tensors`` names parameters that come as tensors at the call, whatever they are now."""
     known = neuron.__dict__.get("_plan")
-    if known is not None and tensors is None:
+    if known is not None and tensors is None and (torch.compiler.is_compiling() or known.surroundings.unchanged()):
         return known
     parameters = neuron.parameters()
     names = tuple(n for n, v in parameters.items() if not isinstance(v, float)) if tensors is None else tensors
-    program = program_of(neuron, names)
+    program, surroundings = program_of(neuron, names)
     fixed = {n: v for n, v in parameters.items() if n not in names}
     initial = tuple(neuron.bind({n: n for n in names}).initial().values())
     learnt = any(isinstance(v, str) for v in initial)
     numbers = program.numbers(fixed) + [0.0 if isinstance(v, str) else float(v) for v in initial]
-    plan = Plan(program, fixed, initial, tuple(numbers), learnt)
+    plan = Plan(program, surroundings, fixed, initial, tuple(numbers), learnt)
     if tensors is None:
         neuron.__dict__["_plan"] = plan
     return plan

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -78,17 +79,18 @@ def neurons(draw: st.DrawFn, functions: list[Callable[[Any, Any], Any]] = FUNCTI
     chosen = [draw(st.sampled_from(functions)) for _ in range(count)]
     leaves = [draw(st.integers(0, 5)) for _ in range(count)]
     two, spike_first, own_output = draw(st.booleans()), draw(st.booleans()), draw(st.integers(0, 3)) == 0
+    late = draw(st.integers(0, 3)) == 0  # x reaches the output a step later, through the state v
     number = draw(st.sampled_from([0.5, -1.0, 0.1, 2.0]))
 
     def step(self: Any, x: Any, v: Any, w: Any = 0.25) -> tuple[Any, dict[str, Any]]:
         values = [x, v, w, self.p, exp(-1.0 / self.q), number]
-        u = x + v
+        base = u = v if late else x + v
         for function, leaf in zip(chosen, leaves, strict=True):
-            u = function(u, values[leaf]) + 0.0 * x  # never a mere number
+            u = function(u, values[leaf]) + 0.0 * base  # never a mere number, nor without a gradient
         u = u / (1.0 + 0.125 * abs(u))  # so that no state runs away
         s = self.spike(u - self.v_threshold)
         kept = v + 0.5 * (u - v)
-        after = {"v": self.reset(kept if spike_first else u, s)}
+        after = {"v": self.reset(kept if spike_first else u, s) + (0.5 * x if late else 0.0)}
         if two:
             after["w"] = w + (s - w) / self.q
         return (u if own_output else s), after
@@ -193,6 +195,18 @@ def test_without_a_compiler_a_drawn_step_runs_as_in_the_reference(drawn, seed):
     assert all(torch.equal(got, e) for got, e in zip(outputs, expected_outputs, strict=True))
     for got, e in zip(gradients, expected_gradients, strict=True):
         assert error(got, e) < 1e-4 or (got - e).abs().max() < 1e-5
+
+
+@given(drawn=neurons(), cut=st.sampled_from([lambda s: where(s >= 0.5, 1.0, 0.0), floor, round, sign, detach]))
+@settings(max_examples=30)
+def test_a_drawn_step_whose_output_is_cut_off_its_gradient_is_refused(drawn, cut):
+    def step(self: Any, x: Any, **states: Any) -> tuple[Any, dict[str, Any]]:
+        s, after = drawn.step(self, x, **states)
+        return cut(s), after
+
+    plan_of(drawn())
+    with pytest.raises(TypeError, match=r"Cut\.step passes no gradient from its output to x"):
+        plan_of(type("Cut", (drawn,), {"step": step})())
 
 
 def test_the_drawn_steps_cover_the_closed_set():
