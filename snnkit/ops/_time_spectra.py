@@ -12,6 +12,8 @@ so with three real rows a frequency the whole is bilinear in real matrices:
 All is matrix products in the layout that time-first data has, at any n, and the gradients are the transposes. It rounds
 like a sum in another order, relative to the norm of the sequence (float32: 3e-7; with TF32 7e-4, plain sums 2e-4). So a
 silent step is 1e-7 of the loudest one instead of 0, and a NaN fills its sequence, the past too.
+A long sequence is cut into blocks of output that join the batch, each with the K - 1 steps of input before it, so that
+neither the matrices nor the spectrum of the taps (P times as large as one tap) grow with T.
 Taps are ``[K, out, in]``, tap k is the delay K - 1 - k.
 """
 
@@ -22,19 +24,35 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+LONGEST_BLOCK = 192  # steps of output of a block; or 6 K, if that is more
 
 
 def points(steps: int, K: int, start: int, length: int) -> int:
     """Points P at which products are made, for as many points n of the circle as keep what wraps round unread."""
-    n = _circle(steps, K, start, length)
+    count, block = _blocks(K, length)
+    n = _circle(steps, K, start, length) if count == 1 else block + K - 1
     return (3 * n - 1) // 2
+
+
+def work(steps: int, K: int, start: int, length: int, batch: int, inputs: int, out: int) -> int:
+    """Multiplications of a forward; each of the two gradients takes as many."""
+    count, block = _blocks(K, length)
+    if count > 1:
+        steps, start, length, batch = block + K - 1, K - 1, block, batch * count
+    transforms = batch * (steps * inputs + length * out) + K * inputs * out
+    return (3 * _circle(steps, K, start, length) - 1) // 2 * (transforms + batch * inputs * out)
 
 
 def forward(x: Tensor, taps: Tensor, start: int, length: int) -> Tensor:
     """Steps start to start + length of the convolution of x ``[S, B, in]``."""
-    a, d, c = _matrices(len(x), len(taps), start, length, x)
-    products = torch.bmm(_at_points(a, x), _at_points(d, taps).mT, out=_room(x, len(a), x.shape[1], taps.shape[1]))
-    return _at_points(c, products)
+    K = len(taps)
+    count, block = _blocks(K, length)
+    if count == 1:
+        return _forward(x, taps, start, length)
+    y = _forward(_windows(x, K, start, count, block), taps, K - 1, block)
+    return y.unflatten(1, (count, -1)).transpose(0, 1).reshape(count * block, x.shape[1], y.shape[2])[:length]
 
 
 def gradients(g: Tensor, x: Tensor, taps: Tensor | None, out: Tensor | None, start: int) -> Tensor | None:
@@ -50,7 +68,22 @@ def gradients(g: Tensor, x: Tensor, taps: Tensor | None, out: Tensor | None, sta
     Returns:
         The gradient of x, or None.
     """
-    K = len(taps) if taps is not None else 0 if out is None else len(out)
+    K = len(taps) if taps is not None else 1 if out is None else len(out)
+    count, block = _blocks(K, len(g))
+    if count == 1:
+        return _gradients(g, x, taps, out, start, K)
+    g = F.pad(g, (0, 0, 0, 0, 0, count * block - len(g))).unflatten(0, (count, block)).transpose(0, 1).flatten(1, 2)
+    g_windows = _gradients(g, _windows(x, K, start, count, block), taps, out, K - 1, K)
+    return None if g_windows is None else _added(g_windows, x, K, start, count, block)
+
+
+def _forward(x: Tensor, taps: Tensor, start: int, length: int) -> Tensor:
+    a, d, c = _matrices(len(x), len(taps), start, length, x)
+    products = torch.bmm(_at_points(a, x), _at_points(d, taps).mT, out=_room(x, len(a), x.shape[1], taps.shape[1]))
+    return _at_points(c, products)
+
+
+def _gradients(g: Tensor, x: Tensor, taps: Tensor | None, out: Tensor | None, start: int, K: int) -> Tensor | None:
     a, d, c = _matrices(len(x), K, start, len(g), g)
     g_products = _at_points(c.T, g)
     if out is not None:
@@ -60,6 +93,36 @@ def gradients(g: Tensor, x: Tensor, taps: Tensor | None, out: Tensor | None, sta
     if taps is None:
         return None
     return _at_points(a.T, torch.bmm(g_products, _at_points(d, taps), out=_room(g, len(a), *x.shape[1:])))
+
+
+def _blocks(K: int, length: int) -> tuple[int, int]:
+    """Number of blocks of output, and their length."""
+    longest = max(LONGEST_BLOCK, 6 * K)
+    count = max((length + longest - 1) // longest, 1)
+    return count, (length + count - 1) // count
+
+
+def _margins(steps: int, K: int, start: int, count: int, block: int) -> tuple[int, int]:
+    """Zeros before and after the input, so that block j reads steps j * block to j * block + block + K - 1."""
+    before = K - 1 - start
+    return before, count * block + K - 1 - before - steps
+
+
+def _windows(x: Tensor, K: int, start: int, count: int, block: int) -> Tensor:
+    """Input of each block, ``[block + K - 1, count * B, in]``."""
+    _, batch, inputs = x.shape
+    padded = F.pad(x, (0, 0, 0, 0, *_margins(len(x), K, start, count, block))).contiguous()
+    row = batch * inputs
+    return padded.as_strided((block + K - 1, count, batch, inputs), (row, block * row, inputs, 1)).flatten(1, 2)
+
+
+def _added(g_windows: Tensor, x: Tensor, K: int, start: int, count: int, block: int) -> Tensor:
+    """Gradient of x from that of its windows."""
+    before, after = _margins(len(x), K, start, count, block)
+    g_x = x.new_zeros(count * block + K - 1, *x.shape[1:])
+    for j, g in enumerate(g_windows.unflatten(1, (count, -1)).unbind(1)):
+        g_x[j * block : j * block + len(g)] += g
+    return F.pad(g_x, (0, 0, 0, 0, -before, -after)).contiguous()
 
 
 def _at_points(matrix: Tensor, rows: Tensor) -> Tensor:

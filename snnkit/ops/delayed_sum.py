@@ -111,8 +111,7 @@ def _way(x: Tensor, kernel: Tensor, start: int, length: int) -> ModuleType | Non
     plain = steps * K * batch * entries
     if x.device.type != "cuda" or plain < CUDA_LEAST:
         return None
-    transforms = batch * (steps * inputs + length * out) + K * entries
-    if plain >= CUDA_SPECTRA * _time_spectra.points(steps, K, start, length) * (transforms + batch * entries):
+    if plain >= CUDA_SPECTRA * _time_spectra.work(steps, K, start, length, batch, inputs, out):
         return _time_spectra
     return _time_products if steps * batch * entries >= CUDA_PRODUCT else None
 

@@ -39,14 +39,16 @@ def by_hand(x: Tensor, kernel: Tensor, tail: int, past: Tensor | None) -> Tensor
     return y + 0 * kernel.sum()  # keeps the graph where no term exists
 
 
-@pytest.mark.parametrize("way", ["products", "halves", "quarters", "spectra", "conv1d"])
+@pytest.mark.parametrize("way", ["products", "halves", "quarters", "spectra", "blocks of spectra", "conv1d"])
 @pytest.mark.parametrize("before", [None, 2, 6, 30])
 @pytest.mark.parametrize("tail", [0, 3, 20])
 @pytest.mark.parametrize("T", [0, 1, 3, 63])
 def test_equals_the_formula(T: int, tail: int, before: int | None, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way in ("halves", "quarters"):
         monkeypatch.setattr(_time_products, "depth", lambda *sizes: 1 if way == "halves" else 2)
-    if way == "spectra":
+    if way == "blocks of spectra":
+        monkeypatch.setattr(_time_spectra, "_blocks", lambda K, length: (4, (length + 3) // 4))
+    if way.endswith("spectra"):
         monkeypatch.setattr(module, "_way", lambda *call: _time_spectra)
     if way == "conv1d":
         monkeypatch.setattr(module, "LEAST_MATRIX", 10**9)
@@ -123,6 +125,16 @@ def test_spectra_count_their_products_for_every_length() -> None:
         steps, K, start, length = sizes
         analysis, _, _ = _time_spectra._matrices(*sizes, torch.zeros(()))
         assert len(analysis) == _time_spectra.points(steps, K, start, length), sizes
+
+
+def test_long_sequences_are_cut_into_even_blocks_and_the_work_stays_in_proportion() -> None:
+    blocks = [_time_spectra._blocks(31, length) for length in (0, 192, 193, 1000)]
+    assert blocks == [(1, 0), (1, 192), (2, 97), (6, 167)]
+    assert _time_spectra._blocks(100, 600) == (1, 600)
+    assert _time_spectra.points(1000, 31, 0, 1000) == (3 * 197 - 1) // 2
+    sizes = (16, 512, 512)
+    short, long = (_time_spectra.work(T, 31, 0, T, *sizes) for T in (1000, 8000))
+    assert 7 < long / short < 9
 
 
 def test_spectra_run_under_autocast_in_float32() -> None:
