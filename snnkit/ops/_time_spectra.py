@@ -1,4 +1,4 @@
-"""Causal convolution over time by its spectrum: one batch of matrix products, 1.5 (T + K) of them instead of T K / 2.
+"""Causal convolution over time by its spectrum: one batch of matrix products, 1.5 (T + K) of them instead of T K.
 
 A convolution of whole sequences is a product at each frequency. With n points of the circle, X = sum_t x_t e^(-i w t):
 
