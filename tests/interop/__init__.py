@@ -1,0 +1,1 @@
+"""Exchange with other toolkits: their answers, from our code."""
