@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from _checkpoint import empty_folder, load_tensors, random_states, rename_folder, set_random_states, whole, write_file
 from _log import Log
-from _settings import refuse, write_settings
+from _settings import read_json, refuse, write_settings
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
@@ -41,14 +41,27 @@ class Position:
     seconds: float = 0.0
 
 
+LEAST = {"seed": 0, "epochs": 1, "batch": 1, "workers": 0, "checkpoint_steps": 0, "stop_after": 0, "tail": 0}
+LEAST |= {"steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1, "warmup": 0}
+POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma")
+# With or without the ends: a network whose weights are all missing learns nothing, nothing held out chooses nothing.
+SHARES = {"validation": "()", "dropout": "[)", "sparsity": "[)", "time_stretch": "[)", "sigma_share": "[]"}
+
+
 def check_settings(settings: Any) -> None:
     """Raise ValueError for a number that would end the run in the middle; to be called before anything is written."""
-    for name, least in (("seed", 0), ("epochs", 1), ("batch", 1), ("workers", 0), ("checkpoint_steps", 0)):
-        value = getattr(settings, name)
-        if value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}.")
-    if not settings.checkpoint_seconds > 0:
-        raise ValueError(f"--checkpoint-seconds must be > 0, got {settings.checkpoint_seconds:g}.")
+    values = {name: value for name, value in asdict(settings).items() if value is not None}
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in LEAST and value < LEAST[name]:
+            raise ValueError(f"{option} must be at least {LEAST[name]}, got {value}.")
+        if name in POSITIVE and not 0 < value < math.inf:
+            raise ValueError(f"{option} must be > 0{' and finite' if value > 0 else ''}, got {value:g}.")
+        if name in SHARES:
+            left, right = SHARES[name]
+            inside = 0 < value < 1 or (left == "[" and value == 0) or (right == "]" and value == 1)
+            if not inside:
+                raise ValueError(f"{option} must be a share in {left}0, 1{right}, got {value:g}.")
 
 
 class Run:
@@ -66,6 +79,7 @@ class Run:
         self.many = accelerator.num_processes > 1
         stamp = [f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"]
         broadcast_object_list(stamp)  # the clocks of two processes may differ by a second
+        self.resumed = resumed is not None
         self.folder = resumed or Path(settings.folder or stamp[0])
         if not resumed and (self.folder / "settings.json").exists():
             refuse(f"{self.folder} already holds a run. Go on with --resume {self.folder}, or give another --folder.")
@@ -147,10 +161,18 @@ class Run:
         raise SystemExit(130 if self.asked else 0)  # as a shell counts Ctrl-C; a planned stop is a success
 
     def restore(self, model: nn.Module, *states: Any) -> Position:
-        """Read ``last`` into the arguments that ``save`` had and open the log; without a checkpoint: the start."""
+        """Read ``last`` into the arguments that ``save`` had and open the log; in a new run: the start."""
         last, at = whole(self.folder / "last"), Position()
+        if last is None and self.resumed:
+            refuse(
+                f"{self.folder} holds no checkpoint: {self.folder / 'last'} was never written, or is gone. "
+                "Start a new run."
+            )
         if last is not None:
-            state = json.loads((last / "state.json").read_text(encoding="utf-8"))
+            state = read_json(last / "state.json")
+            lacking = {"processes", "torch", "position"} - state.keys()
+            if lacking:
+                refuse(f"{last / 'state.json'} is damaged: no {', '.join(sorted(lacking))}. Start a new run.")
             if state["processes"] != self.accelerator.num_processes:
                 then, now = state["processes"], self.accelerator.num_processes
                 refuse(f"{self.folder} was trained by {then} processes, now there are {now}: not the same run.")
@@ -168,7 +190,7 @@ class Run:
             at = Position(**state["position"])
         # The folder tells, not the state in ``last``: a run killed between writing the two still knows its best epoch.
         best = whole(self.folder / "best")
-        self.best = json.loads((best / "record.json").read_text(encoding="utf-8")) if best else None
+        self.best = read_json(best / "record.json") if best else None
         if self.main:
             self.log = Log(self.folder, at.epoch)
         return at

@@ -24,9 +24,10 @@ CONFIGS = Path(__file__).parent / "configs"
 ABOUT = ("recipe", "source", "effective_batch", "epochs", "augmentation", "expected", "measured")
 
 
-def option(default: Any, help: str, choices: Sequence[str] = (), free: bool = False) -> Any:
-    """A field of a settings dataclass: its default, what it means, and whether a resumed run may change it."""
-    return field(default=default, metadata={"help": help, "choices": choices, "free": free})
+def option(default: Any, help: str, choices: Sequence[str] = (), free: bool = False, of: str = "") -> Any:
+    """A field of a settings dataclass: its default, its meaning, whether a resumed run may change it, its data set."""
+    help = f"{of}: {help}" if of else help
+    return field(default=default, metadata={"help": help, "choices": choices, "free": free, "of": of})
 
 
 def refuse(problem: object) -> typing.NoReturn:
@@ -43,7 +44,7 @@ def read_settings(
     """Settings from the command line, and the run folder to go on from (None for a new run).
 
     Args:
-        kind: the settings dataclass.
+        kind: the settings dataclass; its ``unused(given)`` says what is wrong with options that nothing would use.
         argv: arguments, default ``sys.argv[1:]``.
         description: first lines of ``--help``.
         runs: where ``--resume`` without a folder looks for the newest run.
@@ -59,7 +60,22 @@ def read_settings(
         folder = _newest(runs) if resume == "" else Path(resume)
         return _resumed(kind, folder, values | ({"config": config} if config else {})), folder
     path = Path(config) if config else _default_recipe(kind, values)
-    return kind(**(read_recipe(kind, path) if path else {}) | values), None
+    recipe = read_recipe(kind, path) if path else {}
+    settings = kind(**recipe | values)
+    _refuse_unused(settings, values)
+    return settings, None
+
+
+def _refuse_unused(settings: Any, given: dict[str, Any], where: str = "") -> None:
+    """End the program if something was given that this run would not look at; ``settings.unused`` knows the rest."""
+    for f in fields(settings):
+        of = f.metadata["of"]
+        if f.name in given and of and of != settings.dataset:
+            name, got = f"--{f.name.replace('_', '-')}", settings.dataset
+            refuse(f"{where}{name} is an option of --dataset {of}, got {got}. Add --dataset {of}, or leave it out.")
+    problem = settings.unused(given)
+    if problem:
+        refuse(f"{where}{problem}")
 
 
 def read_recipe(kind: type, path: Path) -> dict[str, Any]:
@@ -87,6 +103,7 @@ def read_recipe(kind: type, path: Path) -> dict[str, Any]:
             refuse(f"{path}: {key} should be {_type_name(kinds[key])}, got {value!r}.")
         if choices[key] and value not in choices[key]:
             refuse(f"{path}: {key} should be one of {', '.join(choices[key])}, got {value!r}.")
+    _refuse_unused(kind(**values), values, f"{path}: ")
     return values
 
 
@@ -99,18 +116,38 @@ def _resumed(kind: type, folder: Path, given: dict[str, Any]) -> Any:
     path = folder / "settings.json"
     if not path.is_file():
         refuse(f"{folder} holds no run to resume: there is no {path.name} in it.")
-    stored, kinds = json.loads(path.read_text(encoding="utf-8")), _types(kind)
+    stored, kinds = read_json(path), _types(kind)
     if set(stored) != set(kinds):
         odd = sorted(set(stored) ^ set(kinds))
         refuse(f"{path} was written by another script or version: settings {', '.join(odd)} differ.")
     free = {f.name for f in fields(kind) if f.metadata.get("free")}
-    values = {key: _convert(value, kinds[key]) for key, value in stored.items()}
+    values = {}
+    for key, value in stored.items():
+        try:
+            values[key] = _convert(value, kinds[key])
+        except (TypeError, ValueError):
+            refuse(f"{path} is damaged: {key} should be {_type_name(kinds[key])}, got {value!r}. Start a new run.")
     fixed = [key for key, value in given.items() if key not in free and values.get(key) != value]
     if fixed:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in fixed)
         may = ", ".join(sorted(free))
         refuse(f"{names} would make the resumed run another one; give it to a new run. May change: {may}.")
-    return kind(**values | given)
+    settings = kind(**values | given)
+    _refuse_unused(settings, given)
+    return settings
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run; a missing and a broken file end the program with one line."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        refuse(f"{path} is missing: the run is not whole. Start a new one.")
+    except ValueError as problem:  # JSON's and UTF-8's
+        refuse(f"{path} is damaged: {problem}. Start a new run, or put the whole file there.")
+    if not isinstance(value, dict):
+        refuse(f"{path} is damaged: expected an object in braces, got {type(value).__name__}. Start a new run.")
+    return value
 
 
 def _parser(kind: type, description: str, runs: Path) -> argparse.ArgumentParser:
@@ -127,7 +164,7 @@ def _parser(kind: type, description: str, runs: Path) -> argparse.ArgumentParser
     parser.add_argument("--resume", metavar="RUN", nargs="?", const="", help=resume)
     for f in fields(kind):
         name, value_type = f"--{f.name.replace('_', '-')}", _types(kind)[f.name]
-        text = f"{f.metadata['help']} (default: {_shown(f.default)})".replace("%", "%%")
+        text = (f.metadata["help"] + _shown(f.default)).replace("%", "%%")
         inner = _inner(value_type)
         if inner is bool:
             parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
@@ -182,7 +219,9 @@ def _type_name(value_type: Any) -> str:
 
 
 def _shown(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    if default is None or default == "":
+        return ""  # the text says what happens then
+    return f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
 
 
 def _default_recipe(kind: type, given: dict[str, Any]) -> Path | None:

@@ -9,9 +9,8 @@ Without --config the recipe is examples/configs/NAME.yaml, where NAME is the fol
 The epoch is chosen on held-out training samples; the test set is looked at once, at the end.
 """
 
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,12 +31,13 @@ from snnkit import data as snn_data
 from snnkit._suggest import nearest
 from snnkit.equations.surrogates import ATan
 from snnkit.models import DelaySNN, FixedDelays, LearntDelays
-from snnkit.nn import LastStep, MaxOverTime, MeanOverTime, SumOfSoftmax, unit_rates
+from snnkit.nn import LastStep, MaxOverTime, MeanOverTime, SumOfSoftmax, SumOverTime, unit_rates
 from snnkit.nn.losses import cross_entropy
 from snnkit.nn.sigma_schedule import SigmaSchedule
 from snnkit.ops.delay import Bilinear, Gauss, Triangle
 
 READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
+READOUTS["spike_count"] = SumOverTime  # of output neurons that fire
 PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "bilinear": Bilinear()}
 
 
@@ -46,11 +46,11 @@ class Settings:
     """Options and recipe keys. The recipes in configs/ set those that matter for their data."""
 
     dataset: str = option("digits", "what to train on", choices=("digits", "shd"))
-    root: str = option("", "shd: folder with *_train.h5 and *_test.h5", free=True)
-    steps: int = option(16, "digits: time steps")
-    step_ms: float = option(10.0, "shd: length of a time step (ms)")
-    merge: int = option(5, "shd: neighbouring units that are summed to one input")
-    published_bins: bool = option(False, "shd: bin in float16 as SpikingJelly does, 0.8 % of the spikes one bin off")
+    root: str = option("", "folder with *_train.h5 and *_test.h5", free=True, of="shd")
+    steps: int = option(16, "time steps", of="digits")
+    step_ms: float = option(10.0, "length of a time step (ms)", of="shd")
+    merge: int = option(5, "neighbouring units that are summed to one input", of="shd")
+    published_bins: bool = option(False, "bin in float16 as SpikingJelly does, 0.8 % of spikes one bin off", of="shd")
     official_padding: bool = option(False, "padded steps count, as in the original: answers depend on batch mates")
     validation: float = option(0.1, "share of the training set held out to choose the epoch, if there is no valid file")
     time_shift: int = option(0, "augmentation: shift by up to so many steps")
@@ -65,18 +65,26 @@ class Settings:
     model: str = option("", "a name of `python -m snnkit list` (default: delay_snn_DATASET)")
     delays: str = option("learnt", "delays of the synapses", choices=("learnt", "fixed", "none"))
     profile: str = option("gauss", "how a learnt delay is spread over time in training", choices=tuple(PROFILES))
+    learn_width: bool = option(False, "learn the width of each delay, from sigma on, in place of shrinking it")
     hidden: tuple[int, ...] | None = option(None, "neurons of each hidden layer")
     max_delay: int | None = option(None, "taps K of a delay kernel: delays of 0 .. K - 1 steps")
     kernel_count: int | None = option(None, "delayed copies of each synapse")
+    tail: int | None = option(None, "steps that each layer adds for late spikes (default: (K - 1) // 2)")
+    sparsity: float | None = option(None, "share of the weights that are zero for good")
     tau: float | None = option(None, "membrane time constant (steps)")
     learn_tau: bool | None = option(None, "learn one tau a layer (PLIF)")
     v_threshold: float | None = option(None, "firing threshold")
     detach_reset: bool | None = option(None, "no gradient through the reset")
     filter_tau: float | None = option(None, "time constant of a synaptic filter (steps)")
+    learn_filter: bool | None = option(None, "learn it, one a layer")
     bias: bool | None = option(None, "biases in the connections")
     dropout: float | None = option(None, "probability, one mask for all time steps")
     surrogate: float | None = option(None, "alpha of the arctangent surrogate gradient")
-    loss: str = option("sum", "answer over time: sum of softmax, or the membranes' ...", choices=tuple(READOUTS))
+    loss: str = option(
+        "sum",
+        "answer over time: sum of the membranes' softmax; their mean, max, last; spikes of neurons with threshold 2",
+        choices=tuple(READOUTS),
+    )
 
     epochs: int = option(50, "passes over the training set")
     batch: int = option(64, "samples a step, of all processes together")
@@ -98,6 +106,33 @@ class Settings:
     checkpoint_seconds: float = option(60.0, "write a checkpoint after this time", free=True)
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
+
+    @property
+    def has_width(self) -> bool:
+        """Whether delays have a width: the gauss, and the triangle if it is learnt."""
+        learnt = self.profile == "triangle" and self.learn_width
+        return self.delays == "learnt" and (self.profile == "gauss" or learnt)
+
+    def unused(self, given: Collection[str]) -> str | None:
+        """What to say if one of these settings would change nothing."""
+        which = f"--delays {self.delays}" if self.delays != "learnt" else f"--profile {self.profile}"
+        for name, used, why in (
+            ("sigma", self.has_width, f"{which} has no width"),
+            ("sigma_share", self.has_width and not self.learn_width, "no width shrinks"),
+            ("learn_width", self.delays == "learnt" and self.profile != "bilinear", f"{which} has no width"),
+            ("profile", self.delays == "learnt", f"{which} has no profile"),
+            ("lr_delay", self.delays == "learnt", f"{which} learns no delays"),
+            ("max_delay", self.delays != "none", f"{which} has no delays"),
+            ("kernel_count", self.delays != "none", f"{which} has no delays"),
+            ("tail", self.delays != "none", f"{which} has no delays"),
+            ("learn_filter", self.filter_tau is not None, "there is no filter without --filter-tau"),
+            ("warmup", self.schedule == "cosine", f"--schedule {self.schedule} has no warm-up"),
+        ):
+            value = getattr(self, name)
+            if name in given and not used and value is not None and value is not False:
+                shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+                return f"{why}, got --{name.replace('_', '-')}{shown}. Leave it out, or change the other."
+        return None
 
 
 class Data(NamedTuple):
@@ -131,15 +166,22 @@ def load_data(settings: Settings) -> Data:
 def build_model(settings: Settings, data: Data) -> DelaySNN:
     """The network for this data."""
     s = settings
-    own = "hidden max_delay kernel_count tau learn_tau v_threshold detach_reset filter_tau bias dropout".split()
+    own = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
+    own += "filter_tau learn_filter bias dropout".split()
     arguments = {name: getattr(s, name) for name in own if getattr(s, name) is not None}
     if s.surrogate is not None:
         arguments["surrogate"] = ATan(s.surrogate)
+    if s.loss == "spike_count":
+        arguments["output_threshold"] = 2.0  # the published code's
+    width = None
+    if s.learn_width:  # the triangle's has no gradient at 0
+        width = s.sigma or (1.0 if s.profile == "triangle" else None)
+    learnt = LearntDelays(PROFILES[s.profile], width, s.learn_width)
     return snnkit.create_model(
         s.model or f"delay_snn_{s.dataset}",
         in_features=data.test[0][0].shape[1],
         num_classes=len(data.test.classes),
-        delays={"learnt": LearntDelays(PROFILES[s.profile]), "fixed": FixedDelays(), "none": None}[s.delays],
+        delays={"learnt": learnt, "fixed": FixedDelays(), "none": None}[s.delays],
         readout=READOUTS[s.loss],
         **arguments,
     )
@@ -163,7 +205,7 @@ def build_optimizers(model: DelaySNN, settings: Settings) -> tuple[list[torch.op
     if groups.positions:
         optimizers.append(torch.optim.Adam(groups.positions, s.lr_delay))
         schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
-    if model.sigma is not None:
+    if model.sigma is not None and not s.learn_width:
         schedules.append(SigmaSchedule(model, int(s.sigma_share * s.epochs), s.sigma))
     return optimizers, schedules
 
@@ -196,10 +238,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = load_data(settings)
         model = build_model(settings, data)
         optimizers, schedules = build_optimizers(model, settings)
-        typed = (word.split("=")[0] for word in (sys.argv[1:] if argv is None else argv))
-        if model.sigma is None and "--sigma" in typed:  # a recipe's is for its own profile: no mistake of the user's
-            why = f"--delays {settings.delays}" if settings.delays != "learnt" else f"--profile {settings.profile}"
-            raise ValueError(f"{why} has no width, got --sigma {settings.sigma:g}. Leave it out, or use the gauss.")
         sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator)
         mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)

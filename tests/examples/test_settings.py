@@ -56,6 +56,8 @@ def test_the_recipe_is_found_by_the_folder_of_the_data_then_by_the_data_set(tmp_
         ("  epochs: 3\nsorce: x\n", "unknown key 'sorce'. Near: source."),
         ("  - epochs\n", "a mapping 'settings'"),
         ("  epochs: [\n", "is no YAML"),
+        ("  profile: triangle\n  sigma: 7\n", "--profile triangle has no width, got --sigma 7"),
+        ("  merge: 5\n", "--merge is an option of --dataset shd, got digits"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_file_and_key(tmp_path, line, message):
@@ -90,3 +92,15 @@ def test_resuming_what_is_no_run_says_so(tmp_path):
     assert "no run to resume in" in refused("--resume", runs=tmp_path)
     (tmp_path / "settings.json").write_text('{"epochs": 3}')
     assert "another script or version" in refused("--resume", tmp_path)
+    (tmp_path / "settings.json").write_text('{"epochs": 3')
+    assert "settings.json is damaged: Expecting" in refused("--resume", tmp_path)
+    (tmp_path / "settings.json").write_text("[3]")
+    assert "settings.json is damaged: expected an object in braces, got list" in refused("--resume", tmp_path)
+    write_settings(settings()[0], tmp_path / "settings.json")
+    text = (tmp_path / "settings.json").read_text()
+    (tmp_path / "settings.json").write_text(text.replace('"epochs": 50', '"epochs": "many"'))
+    assert "settings.json is damaged: epochs should be int, got 'many'" in refused("--resume", tmp_path)
+
+
+def test_a_recipe_s_sigma_does_not_forbid_another_profile():
+    assert settings("--config", EXAMPLES / "configs" / "shd.yaml", "--profile", "triangle")[0].sigma == 12

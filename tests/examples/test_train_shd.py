@@ -172,7 +172,7 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--dataset shd --root cut", "shd_train.h5 is truncated"),
         ("--dataset shd --root nowhere", "{folder}/nowhere"),
         ("--model delay_snn_shdd", "Near: delay_snn_shd"),
-        ("--tau -1", "tau must be > 0, got -1.0"),
+        ("--tau -1", "--tau must be > 0, got -1"),
         ("--optimizer adammw", "Near: adamw"),
         ("--validation 0", "share"),
         ("--batch 0", "batch must be at least 1, got 0"),
@@ -183,6 +183,21 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--checkpoint-seconds 0", "checkpoint-seconds must be > 0, got 0"),
         ("--profile triangle --sigma 7", "--profile triangle has no width, got --sigma 7. Leave it out"),
         ("--delays fixed --sigma 7", "--delays fixed has no width"),
+        ("--delays fixed --learn-width", "--delays fixed has no width, got --learn-width"),
+        ("--delays none --max-delay 5", "--delays none has no delays, got --max-delay 5"),
+        ("--learn-width --sigma-share 0.5", "no width shrinks, got --sigma-share 0.5"),
+        ("--learn-filter", "there is no filter without --filter-tau"),
+        ("--warmup 3", "--schedule onecycle has no warm-up"),
+        ("--root empty", "--root is an option of --dataset shd, got digits. Add --dataset shd"),
+        ("--step-ms 5", "--step-ms is an option of --dataset shd"),
+        ("--dataset shd --root empty --steps 5", "--steps is an option of --dataset digits, got shd"),
+        ("--epochs 0", "--epochs must be at least 1, got 0"),
+        ("--dropout 2", "--dropout must be a share in [0, 1), got 2"),
+        ("--sparsity 1", "--sparsity must be a share in [0, 1), got 1"),
+        ("--validation nan", "--validation must be a share in (0, 1), got nan"),
+        ("--validation 1", "--validation must be a share in (0, 1), got 1"),
+        ("--lr inf", "--lr must be > 0 and finite, got inf"),
+        ("--max-delay 0", "--max-delay must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
@@ -214,6 +229,47 @@ def test_a_run_folder_in_use_and_a_checkpoint_of_another_model_are_refused(tmp_p
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_help_names_the_options_with_their_defaults(tmp_path):
+def test_a_run_whose_checkpoint_is_gone_or_broken_is_not_begun_anew_without_a_word(tmp_path, unbroken, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(unbroken[0], "run")
+
+    def refused(message):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SystemExit) as stop:
+            main(["--resume", "run"])
+        assert message in str(stop.value) and str(stop.value).startswith("error: ")
+        assert len(str(stop.value).splitlines()) == 1 and sorted(tmp_path.rglob("*")) == before
+
+    state, record = tmp_path / "run/last/state.json", tmp_path / "run/best/record.json"
+    for path, message in ((record, "record.json is damaged"), (state, "state.json is damaged")):
+        whole = path.read_text()
+        path.write_text(whole[:9])
+        refused(message)
+        path.write_text(whole)
+    state.write_text("{}")
+    refused("state.json is damaged: no position, processes, torch")
+    shutil.rmtree("run/last")
+    refused("run holds no checkpoint: run/last was never written, or is gone")
+
+
+def test_what_the_layers_offer_the_script_offers_and_the_file_remembers(tmp_path):
+    import snnkit
+    from snnkit.nn import SumOverTime
+
+    options = "--loss spike_count --sparsity 0.5 --filter-tau 2 --learn-filter --tail 1 --learn-width --sigma 1.5"
+    run(*SMALL, "--stop-after", 1, *options.split(), "--folder", "run", cwd=tmp_path)
+    model = snnkit.load_model(tmp_path / "run/last/model.safetensors")
+    arguments = model.arguments
+    assert arguments["output_threshold"] == 2.0 and arguments["readout"] is SumOverTime
+    assert (arguments["sparsity"], arguments["tail"], arguments["learn_filter"]) == (0.5, 1, True)
+    assert arguments["delays"].learn_width and arguments["delays"].width == 1.5
+    widths = next(model.delay_layers()).SIG
+    assert (widths != 1.5).any() and widths.std() > 0, "learnt, not set by a schedule"
+    zeros = (model.blocks[0].synapse.weight == 0).double().mean()
+    assert 0.4 < zeros < 0.6
+
+
+def test_help_names_the_options_with_the_defaults_that_there_are(tmp_path):
     out = run("--help", cwd=tmp_path)
     assert "--lr-delay" in out and "(default: 0.1)" in out and "--resume" in out
+    assert "(default: )" not in out and "(default: None)" not in out
