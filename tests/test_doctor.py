@@ -58,6 +58,7 @@ def test_on_a_sound_machine_every_part_is_named_with_its_version_and_nothing_is_
     assert "13.0, somewhere/libnvrtc.so.13" in line(out, "NVRTC")
     assert cpu.compiler().version in line(out, "C++ compiler") and "-ffp-contract=off" in line(out, "C++ compiler")
     assert "writable" in line(out, "cache") and line(out, "GPU").split() == ["GPU", "none"]
+    assert len(line(out, "delayed_sum 512x512x31 on cpu").split()) > 4
     tested = out[out.index("Compiled kernels") :]
     assert "equal" in line(tested, "scan on cpu") and "equal" in line(tested, "delay_kernel on cpu")
 
