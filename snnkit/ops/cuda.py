@@ -115,7 +115,10 @@ def refusal(device: int) -> str | None:
 def trouble(device: int) -> Trouble | None:
     """What keeps our kernels from running on a GPU; None if they run. Asked of the machine once."""
     if device not in _troubles:
-        found = _troubles[device] = installation_trouble() or _probe_trouble(device)
+        found = installation_trouble()
+        if found is None and torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return None  # the probe waits for the GPU, which ends a capture; the next call asks
+        found = _troubles[device] = found or _probe_trouble(device)
         if found is not None and sum(t is not None for t in _troubles.values()) == 1:
             warnings.warn(f"{found}. Until then the slower PyTorch form runs.", RuntimeWarning, stacklevel=5)
     return _troubles[device]

@@ -112,6 +112,17 @@ def test_a_driver_that_runs_no_kernel_is_named_with_all_versions(monkeypatch):
     assert "PyTorch has CUDA 13.0, cupy 13.2, NVRTC 13.0, the driver 12.4" in reason
 
 
+def test_while_a_graph_is_captured_nothing_waits_for_the_gpu_and_nothing_is_concluded(monkeypatch):
+    cupy_for_cuda(monkeypatch, 13020)
+    monkeypatch.setattr(cuda, "nvrtc_trouble", lambda: None)
+    monkeypatch.setattr(cuda, "_probe_trouble", lambda device: cuda.Trouble("no kernel runs", "mend it"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert cuda.refusal(0) is None
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert refusal_and_warnings()[0] == "no kernel runs: mend it"
+
+
 def test_a_structure_of_arguments_larger_than_cuda_takes_is_refused():
     with pytest.raises(ValueError, match="4096 bytes of arguments, got 5000"):
         cuda._table(bytes(5000))
