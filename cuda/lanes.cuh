@@ -35,6 +35,7 @@ template <> struct Piece<2> { typedef unsigned short type; };
 template <typename number> union Group {
   typename Piece<kWidth * sizeof(number)>::type piece;
   number lane[kWidth];
+  unsigned word[(kWidth * sizeof(number) + 3) / 4];
   __device__ Group() {}
 };
 
@@ -47,3 +48,24 @@ template <typename number> SNN_INLINE Group<number> load(const number *from) {
 template <typename number> SNN_INLINE void store(const Group<number> &group, number *to) {
   *(typename Piece<kWidth * sizeof(number)>::type *)to = group.piece;
 }
+
+// The group of some values, rounded; 16-bit numbers in pairs, four times as fast as one by one.
+template <typename number> SNN_INLINE Group<number> rounded(const real (&values)[kWidth]) {
+  Group<number> group;
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) from_real(values[i], group.lane[i]);
+  return group;
+}
+
+#if __CUDA_ARCH__ >= 800
+#define ROUNDED_IN_PAIRS(number, instruction)                                                     \
+  template <> __device__ __forceinline__ Group<number> rounded<number>(const real (&values)[kWidth]) { \
+    Group<number> group;                                                                          \
+    if (kWidth == 1) from_real((float)values[0], group.lane[0]);                                  \
+    _Pragma("unroll") for (int i = 0; i + 1 < kWidth; i += 2)                                     \
+      asm(instruction " %0, %1, %2;" : "=r"(group.word[i / 2]) : "f"((float)values[i + 1]), "f"((float)values[i])); \
+    return group;                                                                                 \
+  }
+ROUNDED_IN_PAIRS(half, "cvt.rn.f16x2.f32")
+ROUNDED_IN_PAIRS(bfloat16, "cvt.rn.bf16x2.f32")
+#endif

@@ -116,3 +116,12 @@ SNN_INLINE double snn_tanh(double a) {
   const double magnitude = 1.0 - 2.0 / (snn_exp(2.0 * fabs(a)) + 1.0);
   return fabs(a) < 0.625 ? a + a * (z * p / q) : (a > 0 ? magnitude : -magnitude);
 }
+
+#ifndef __CUDACC__  // see divide.cuh for the GPU's
+#define SNN_OVER(a, name) ((a) / c.name)
+#define SNN_INVERSE(name)
+#define snn_fma(a, b, c) ((a) * (b) + (c))
+#define snn_fast_div(a, b) ((a) / (b))
+#define snn_fast_exp snn_exp
+#define snn_fast_sigmoid snn_sigmoid
+#endif

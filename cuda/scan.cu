@@ -5,16 +5,19 @@
 //             kChunk-th step, then from the last chunk to the first: computes the chunk's states again, in registers,
 //             and walks it in reverse. x waits in shared memory where it fits (kStash), else it is read again.
 //
-// In front of this text stand math.h, lanes.cuh, what was generated from the neuron's equation (see scan_host.cpp), and
+// In front of this text stand math.h, divide.cuh, lanes.cuh, what was generated from the neuron's equation (scan_host.cpp
+// says what), and
 //   io, kWidth     number type of x, s and their gradients; lanes of a thread
-//   kChunk         steps whose states stand in registers at once
-//   kThreads       threads of a block
-//   kOne, kStash   there is one chunk only; x and the states of the earlier chunks wait in shared memory
+//   kChunk         steps whose states stand in registers at once; all steps, if kOne
+//   kThreads       threads of a block; kResident of them should fit on a multiprocessor
+//   kOne, kStash   there is one chunk, of all steps; x and the states of the earlier chunks wait in shared memory
+//   kPower_tau     for each divisor: it is a power of two
+//   kStill         one row of x is read at every step, and its gradient is one row
 // A row is one sample: F lanes that lie side by side. All strides count elements.
 
 #define COUNT(position, name) +1
 constexpr int kStates = 0 STATES(COUNT);
-constexpr int kTensors = 0 SCALARS(COUNT) LANES(COUNT);
+constexpr int kTensors = 0 SCALARS(COUNT) LANES(COUNT), kLaneTensors = 0 LANES(COUNT);
 #define COUNT_TRACE(position, index, name) +1
 constexpr int kTraces = 0 TRACES(COUNT_TRACE);
 __device__ constexpr int at_least_one(int n) { return n > 0 ? n : 1; }
@@ -24,9 +27,9 @@ struct Arguments {
   const io *x;
   int64_t x_step, x_row;              // x_step may be 0: one row is read at every step
   io *s;                              // [steps, rows, lanes]
-  const io *g_s;                      // null: no gradient arrives
+  const io *g_s;
   int64_t g_step, g_row;
-  io *g_x;                            // [steps, rows, lanes], or [rows, lanes] if g_x_step = 0: the sum over the steps
+  io *g_x;                            // [steps, rows, lanes], with kStill [rows, lanes]: the sum over the steps
   int64_t g_x_step;
   real *starts;                       // [chunks, states, rows, lanes]: working memory, without kStash
   const real *coefficients[at_least_one(kTensors)];  // SCALARS: one value; LANES: [lanes]
@@ -58,12 +61,18 @@ struct Place {
 };
 
 SNN_INLINE void coefficients_of(const Arguments &a, int64_t lane, Coefficients (&c)[kWidth]) {
+  Coefficients common;
+#define NUMBER(position, name) common.name = (real)a.numbers[position];
+#define SCALAR(position, name) common.name = *a.coefficients[position];
+#define NONE_YET(position, name) common.name = 1;
+#define INVERT(name) common.over_##name = 1.0 / (double)common.name;
+  NUMBERS(NUMBER) SCALARS(SCALAR) LANES(NONE_YET) DIVISORS(INVERT)
 #pragma unroll
   for (int i = 0; i < kWidth; i++) {
-#define NUMBER(position, name) c[i].name = (real)a.numbers[position];
-#define SCALAR(position, name) c[i].name = *a.coefficients[position];
+    c[i] = common;
 #define LANE(position, name) c[i].name = a.coefficients[position][lane + i];
-    NUMBERS(NUMBER) SCALARS(SCALAR) LANES(LANE)
+#define INVERT_LANE(name) if (kLaneTensors) c[i].over_##name = 1.0 / (double)c[i].name;
+    LANES(LANE) DIVISORS(INVERT_LANE)
   }
 }
 
@@ -87,17 +96,14 @@ SNN_INLINE void start(const Arguments &a, int64_t here, State (&state)[kWidth]) 
   STATES(START)
 }
 
-// A chunk of rows: those from step t on, as far as there are any; zeros from nowhere.
+// How many steps there are: known to the compiler if there is one chunk.
+SNN_INLINE int64_t steps_of(const Arguments &a) { return kOne ? kChunk : a.steps; }
+
+// A chunk of rows: those from step t on, as far as there are any.
 SNN_INLINE void load_chunk(const io *from, int64_t step, int64_t t, int64_t steps, Group<io> (&to)[kChunk]) {
 #pragma unroll
-  for (int u = 0; u < kChunk; u++) {
-    if (t + u < steps && from) {
-      to[u] = load(from + (t + u) * step);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kWidth; i++) from_real((real)0, to[u].lane[i]);
-    }
-  }
+  for (int u = 0; u < kChunk; u++)
+    if (t + u < steps) to[u] = load(from + (t + u) * step);
 }
 
 // The states after one step, in place of those before it; `out` is the neuron's output.
@@ -112,10 +118,10 @@ SNN_INLINE void advance(const Group<io> &x, const Coefficients (&c)[kWidth], Sta
 
 #ifdef SNN_FORWARD
 
-extern "C" __global__ void __launch_bounds__(kThreads) scan_forward(const __grid_constant__ Arguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_forward(const __grid_constant__ Arguments a) {
   const Place place(a);
   if (!place.works) return;
-  const int64_t here = place.segment * a.lanes + place.lane, size = a.rows * a.lanes;
+  const int64_t here = place.segment * a.lanes + place.lane, size = a.rows * a.lanes, steps = steps_of(a);
   const io *const x_here = a.x + place.segment * a.x_row + place.lane;
   Coefficients c[kWidth];
   State state[kWidth];
@@ -123,20 +129,17 @@ extern "C" __global__ void __launch_bounds__(kThreads) scan_forward(const __grid
   start(a, here, state);
 
   Group<io> x[kChunk];
-  load_chunk(x_here, a.x_step, 0, a.steps, x);
-  for (int64_t begin = 0; begin < a.steps; begin += kChunk) {
+  load_chunk(x_here, a.x_step, 0, steps, x);
+  for (int64_t begin = 0; begin < steps; begin += kChunk) {
     Group<io> next[kChunk];
-    if (!kOne) load_chunk(x_here, a.x_step, begin + kChunk, a.steps, next);  // on their way while this chunk is computed
+    if (!kOne) load_chunk(x_here, a.x_step, begin + kChunk, steps, next);  // on their way while this chunk is computed
 #pragma unroll
     for (int u = 0; u < kChunk; u++) {
       const int64_t t = begin + u;
-      if (t >= a.steps) break;
+      if (t >= steps) break;
       real out[kWidth];
-      Group<io> s;
       advance(x[u], c, state, out);
-#pragma unroll
-      for (int i = 0; i < kWidth; i++) from_real(out[i], s.lane[i]);
-      store(s, a.s + t * size + here);
+      store(rounded<io>(out), a.s + t * size + here);
 #define TRACE(position, index, name) store(lanes_of_##name(state), a.traces[position] + t * size + here);
       TRACES(TRACE)
     }
@@ -150,6 +153,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) scan_forward(const __grid
 #endif
 
 #ifdef SNN_BACKWARD
+
+// With one lane a thread there are few threads, and a step waits for the last: then the states of the chunk before are
+// computed between the steps of the reverse, which do not wait for them.
+constexpr bool kAhead = kWidth == 1 && !kOne;
 
 // Gradients of the coefficients, summed over the steps, rows and (SCALARS) lanes of a thread.
 struct Sums {
@@ -222,10 +229,26 @@ SNN_INLINE void reverse(const Group<io> &x, const State (&before)[kWidth], const
   SCALARS(ADD_SUM)
 }
 
+// The states before each step of a chunk, computed again. Nothing asks whether a step lies past the end: a condition would
+// keep the compiler from using in the reverse what it computes here.
+SNN_INLINE void again_one(const Group<io> &x, const Coefficients (&c)[kWidth], State (&state)[kWidth],
+                          State (&before)[kWidth]) {
+  real out[kWidth];
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) before[i] = state[i];
+  advance(x, c, state, out);
+}
+
+SNN_INLINE void again(const Group<io> (&x)[kChunk], const Coefficients (&c)[kWidth], State (&state)[kWidth],
+                      State (&before)[kChunk][kWidth]) {
+#pragma unroll
+  for (int u = 0; u < kChunk; u++) again_one(x[u], c, state, before[u]);
+}
+
 SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, const Coefficients (&c)[kWidth], Sums &sums) {
-  const int64_t here = row * a.lanes + lane, size = a.rows * a.lanes;
-  const int64_t chunks = kOne ? 1 : (a.steps + kChunk - 1) / kChunk;
-  const io *const x_here = a.x + row * a.x_row + lane, *const g_here = a.g_s ? a.g_s + row * a.g_row + lane : nullptr;
+  const int64_t here = row * a.lanes + lane, size = a.rows * a.lanes, steps = steps_of(a);
+  const int64_t chunks = kOne ? 1 : (steps + kChunk - 1) / kChunk;
+  const io *const x_here = a.x + row * a.x_row + lane, *const g_here = a.g_s + row * a.g_row + lane;
   const Kept kept(a, chunks, x_here, here, size);
   State state[kWidth], g[kWidth];
   real still[kWidth] = {};
@@ -240,11 +263,11 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, cons
   STATES(ARRIVE)
 
   Group<io> x[kChunk], g_s[kChunk];
-  load_chunk(x_here, a.x_step, 0, a.steps, x);
-  load_chunk(g_here, a.g_step, (chunks - 1) * kChunk, a.steps, g_s);
+  load_chunk(x_here, a.x_step, 0, steps, x);
+  load_chunk(g_here, a.g_step, (chunks - 1) * kChunk, steps, g_s);
   for (int64_t k = 0; k + 1 < chunks && !kOne; k++) {
     Group<io> next[kChunk];
-    load_chunk(x_here, a.x_step, (k + 1) * kChunk, a.steps, next);
+    load_chunk(x_here, a.x_step, (k + 1) * kChunk, steps, next);
     kept.put(k, state, x);
 #pragma unroll
     for (int u = 0; u < kChunk; u++) {
@@ -255,22 +278,19 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, cons
     for (int u = 0; u < kChunk; u++) x[u] = next[u];
   }
 
+  State before[kChunk][kWidth];
+  again(x, c, state, before);
   for (int64_t k = chunks - 1; k >= 0; k--) {
     const int64_t begin = k * kChunk;
-    Group<io> g_next[kChunk];
-    if (!kOne && k > 0) load_chunk(g_here, a.g_step, begin - kChunk, a.steps, g_next);
-    State before[kChunk][kWidth];
-#pragma unroll
-    for (int u = 0; u < kChunk; u++) {
-#pragma unroll
-      for (int i = 0; i < kWidth; i++) before[u][i] = state[i];
-      real out[kWidth];
-      if (u + 1 < kChunk && begin + u + 1 < a.steps) advance(x[u], c, state, out);
-    }
+    Group<io> g_next[kChunk], x_next[kChunk];
+    State earlier[kChunk][kWidth];
+    if (!kOne && k > 0) load_chunk(g_here, a.g_step, begin - kChunk, steps, g_next);
+    if (kAhead && k > 0) kept.get(k - 1, state, x_next);
 #pragma unroll
     for (int u = kChunk - 1; u >= 0; u--) {
+      if (kAhead) again_one(x_next[kChunk - 1 - u], c, state, earlier[kChunk - 1 - u]);
       const int64_t t = begin + u;
-      if (t >= a.steps) continue;
+      if (t >= steps) continue;
 #define TRACE_GRADIENT(position, index, name)                                                     \
       if (a.g_traces[position]) {                                                                 \
         const Group<real> trace = load(a.g_traces[position] + t * size + here);                   \
@@ -279,18 +299,22 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, cons
       TRACES(TRACE_GRADIENT)
       real g_x[kWidth];
       reverse(x[u], before[u], c, g_s[u], g, g_x, sums);
-      Group<io> out;
+      if (kStill) {
 #pragma unroll
-      for (int i = 0; i < kWidth; i++) {
-        still[i] = t + 1 < a.steps ? still[i] + g_x[i] : g_x[i];
-        from_real(a.g_x_step ? g_x[i] : still[i], out.lane[i]);
+        for (int i = 0; i < kWidth; i++) g_x[i] = still[i] = t + 1 < steps ? still[i] + g_x[i] : g_x[i];
       }
-      if (a.g_x_step || t == 0) store(out, a.g_x + t * a.g_x_step + here);
+      if (!kStill || t == 0) store(rounded<io>(g_x), a.g_x + t * a.g_x_step + here);
     }
-    if (k > 0 && !kOne) {
-      kept.get(k - 1, state, x);
+    if (kOne || k == 0) break;
+    if (!kAhead) {
+      kept.get(k - 1, state, x_next);
+      again(x_next, c, state, earlier);
+    }
 #pragma unroll
-      for (int u = 0; u < kChunk; u++) g_s[u] = g_next[u];
+    for (int u = 0; u < kChunk; u++) {
+      x[u] = x_next[u], g_s[u] = g_next[u];
+#pragma unroll
+      for (int i = 0; i < kWidth; i++) before[u][i] = earlier[u][i];
     }
   }
 #define LEAVE(position, name) if (a.g_before[position]) store(lanes_of_##name(g), a.g_before[position] + here);
@@ -311,7 +335,7 @@ SNN_INLINE double block_sum(double value) {
   return total;
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) scan_backward(const __grid_constant__ Arguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(const __grid_constant__ Arguments a) {
   const Place place(a);
   Sums sums = {};
   if (place.works) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -45,8 +46,8 @@ def _kernels_from(library: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-def compiled_together(calls: Callable[[], Any], optimise: str = "-O0") -> Any:
-    """Run ``calls`` with all kernels that it needs compiled at once, and return what it returns."""
+def compiled_together(calls: Callable[[], Any], optimise: str = "-O0", parts: int = 1) -> Any:
+    """Run ``calls`` with all kernels that it needs compiled at once, in so many texts, and return what it returns."""
     texts: dict[str, int] = {}
 
     def note(code: str, *_: Any) -> _Library:
@@ -55,8 +56,14 @@ def compiled_together(calls: Callable[[], Any], optimise: str = "-O0") -> Any:
 
     with _kernels_from(note):
         calls()
-    whole = cpu.library(_side_by_side(list(texts)), optimise)
-    libraries = {code: _Library(whole, number) for code, number in texts.items()}
+    groups = [list(texts)[part::parts] for part in range(min(parts, len(texts)))]
+    with ThreadPoolExecutor(parts) as pool:
+        wholes = list(pool.map(lambda group: cpu.library(_side_by_side(group), optimise), groups))
+    libraries = {
+        code: _Library(whole, number)
+        for group, whole in zip(groups, wholes, strict=True)
+        for number, code in enumerate(group)
+    }
 
     def known(code: str, *_: Any) -> _Library:
         assert code in libraries, "the second run asks for a text that the first did not need"

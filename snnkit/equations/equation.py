@@ -190,6 +190,15 @@ class Equation(Parametric):
         smooth.relaxed = True
         return smooth
 
+    def simplified(self, learnt: Sequence[str] = ()) -> Equation:
+        """The same neuron by shorter formulas, if its numbers allow them; ``learnt`` names those that may change."""
+        rule = self.reset_rule.simplified([name.removeprefix("reset.") for name in learnt])
+        if rule is self.reset_rule:
+            return self
+        shorter = self.bind({})
+        shorter.reset_rule = rule
+        return shorter
+
     def structure(self) -> tuple[Any, ...]:
         """What decides the text of the kernel."""
         return (*super().structure(), self.surrogate.structure(), self.reset_rule.structure(), self.relaxed)

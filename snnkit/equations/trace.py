@@ -86,6 +86,9 @@ class Trace:
             TypeError: an argument is neither a number nor a symbol, or a condition where a number is needed.
             ValueError: an argument belongs to another trace.
         """
+        arguments = tuple(arguments)
+        if name == "sub" and repr(arguments[1]) == "0.0" and isinstance(arguments[0], Symbol):
+            return arguments[0]  # to the last bit; a + 0 and a * 0 are not a and 0 for every a
         references: list[Ref | float] = []
         place = COEFFICIENT
         for position, argument in enumerate(arguments):

@@ -3,6 +3,10 @@
 The generated part defines the types ``State``, ``Coefficients``, ``Gradients`` and the functions ``forward`` and
 ``backward`` of one step; the templates in ``cuda/`` bring lanes, memory and time. The text depends on structure only:
 numbers are arguments.
+
+What the states and the output depend on is computed to the last bit, in ``backward`` too, or the two would part. What
+serves gradients alone may take the ``snn_fast_`` forms and ``snn_fma``, which a device can make cheaper. A division by
+a coefficient is ``SNN_OVER``: a device can take its inverse once.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Any
 
 from snnkit.equations.symbols import OPERATIONS
 from snnkit.equations.trace import LANE, Ref
+from snnkit.ops.fused import fused
 from snnkit.ops.program import Program, c_name
 
 
@@ -34,8 +39,9 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
         [
             f"// {program.title}, generated from its equation: " + (", ".join(states)),
             f"typedef {real} real;",
+            _table("DIVISORS", ((program.name_of(i),) for i in divisors(program))),
             _struct("State", states),
-            _struct("Coefficients", names),
+            _struct("Coefficients", names, "DIVISORS(SNN_INVERSE)"),
             _struct("Gradients", tensors),
             f"constexpr long kNumbers = {len(numbers)};",
             _table("STATES", enumerate(states)),
@@ -51,12 +57,32 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
     )
 
 
-def _struct(name: str, fields: Sequence[str]) -> str:
-    return f"struct {name} {{ {'real ' + ', '.join(fields) + '; ' if fields else ''}}};"
+def _struct(name: str, fields: Sequence[str], more: str = "") -> str:
+    parts = [f"real {', '.join(fields)};"] * bool(fields) + [more] * bool(more)
+    return f"struct {name} {{ {' '.join([*parts, ''])}}};"
 
 
-def _table(name: str, rows: Iterable[tuple[int, str]]) -> str:
-    return f"#define {name}(X) " + " ".join(f"X({k}, {n})" for k, n in rows)
+def _table(name: str, rows: Iterable[tuple[Any, ...]]) -> str:
+    return f"#define {name}(X) " + " ".join(f"X({', '.join(map(str, row))})" for row in rows)
+
+
+_FAST = {"div": "snn_fast_div({0}, {1})", "exp": "snn_fast_exp({0})", "sigmoid": "snn_fast_sigmoid({0})"}
+
+
+def divisors(program: Program) -> list[int]:
+    """The coefficients that the forward list divides by."""
+    nodes = program.step.trace.nodes
+    return list(
+        dict.fromkeys(
+            node.arguments[1].index
+            for node in (nodes[i] for i in program.step.trace.needed(program.forward_outputs))
+            if node.place == LANE and node.operation == "div" and _is_coefficient(program, node.arguments[1])
+        )
+    )
+
+
+def _is_coefficient(program: Program, argument: Any) -> bool:
+    return isinstance(argument, Ref) and program.step.trace.nodes[argument.index].place != LANE
 
 
 def _forward(program: Program) -> str:
@@ -93,17 +119,32 @@ def _function(head: str, lines: Sequence[str], returned: str) -> str:
 def _statements(program: Program, outputs: Iterable[int], known: dict[int, str]) -> tuple[list[str], dict[int, str]]:
     """Statements that compute the outputs, and the text by which each node is read."""
     trace, lines, texts = program.step.trace, [], dict(known)
+    exact = set(trace.needed(program.forward_outputs))
+    sums = fused(trace, outputs, exact)
+    inside = {i for sum_ in sums.values() for i in sum_.inside}
+
+    def text_of(argument: Any) -> str:
+        return texts.get(argument.index, "") if isinstance(argument, Ref) else literal(argument)
+
     for index in trace.needed(outputs):
         node = trace.nodes[index]
-        if index in texts:
+        if index in texts or index in inside:
             continue
         if node.place != LANE:
             texts[index] = f"c.{program.name_of(index)}"
             continue
-        arguments = [texts.get(a.index, "") if isinstance(a, Ref) else literal(a) for a in node.arguments]
+        arguments = [text_of(a) for a in node.arguments]
+        kind, text = "bool" if node.is_condition else "real", OPERATIONS[node.operation].text
+        if index in sums:
+            a, b, c, minus, minus_c, _ = sums[index]
+            arguments = [text_of(a), text_of(b), text_of(c)]
+            text = f"snn_fma({'-' * minus}{{0}}, {{1}}, {'-' * minus_c}{{2}})"
+        elif index not in exact:
+            text = _FAST.get(node.operation, text)
+        elif node.operation == "div" and _is_coefficient(program, node.arguments[1]):
+            arguments[1], text = arguments[1].removeprefix("c."), "SNN_OVER({0}, {1})"
         texts[index] = program.name_of(index)
-        kind = "bool" if node.is_condition else "real"
-        lines.append(f"const {kind} {texts[index]} = {OPERATIONS[node.operation].text.format(*arguments)};")
+        lines.append(f"const {kind} {texts[index]} = {text.format(*arguments)};")
     return lines, texts
 
 

@@ -220,7 +220,7 @@ def plan_of(neuron: Equation, tensors: tuple[str, ...] | None = None) -> Plan:
         return known
     parameters = neuron.parameters()
     names = tuple(n for n, v in parameters.items() if not isinstance(v, float)) if tensors is None else tensors
-    program, surroundings = program_of(neuron, names)
+    program, surroundings = program_of(neuron.simplified(names), names)
     fixed = {n: v for n, v in parameters.items() if n not in names}
     initial = tuple(neuron.bind({n: n for n in names}).initial().values())
     learnt = any(isinstance(v, str) for v in initial)

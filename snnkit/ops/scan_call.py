@@ -58,10 +58,8 @@ class Call:
             return 1, layout.rows * layout.lanes
         return layout.rows, layout.lanes
 
-    def sequence(self, g: Tensor | None) -> Tensor | None:
+    def sequence(self, g: Tensor) -> Tensor:
         """A gradient ``[T, B, ...]`` with its features in x's order; copied only if they lie otherwise."""
-        if g is None:
-            return None
         if g.is_contiguous() and self.layout.order == tuple(range(2, g.ndim)):
             return g if g.dtype == self.io else g.to(self.io)
         return self.layout.aligned(g, 2, self.io)
@@ -98,7 +96,10 @@ class Call:
         return found
 
 
-def split(program: Program, final: bool, gradients: Sequence[Tensor | None]) -> tuple[Tensor | None, list, list]:
+Arriving = tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]
+
+
+def split(program: Program, final: bool, gradients: Sequence[Tensor | None]) -> Arriving:
     """The gradients that arrive: of the output, of the last states, of the traces."""
     count = len(program.states) if final else 0
     return gradients[0], list(gradients[1 : 1 + count]), list(gradients[1 + count :])

@@ -136,7 +136,8 @@ def backward(
     g_x = call.sequence_like(len(x))
     g_before = [call.row_like() for _ in before]
     g_output, g_last, g_traces = split(program, final, gradients)
-    g_s, g_after, g_traces = call.sequence(g_output), call.states(g_last, 1), call.states(g_traces, 2)
+    g_s = None if g_output is None else call.sequence(g_output)
+    g_after, g_traces = call.states(g_last, 1), call.states(g_traces, 2)
     rows, lanes = call.rows_and_lanes(g_s)
     segments = min(rows, _SEGMENTS) if "l" in call.letters else rows
     constants = _constants(tuple(numbers))

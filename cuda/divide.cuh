@@ -1,0 +1,34 @@
+// Division on the GPU, where it costs as much as ten other operations, and what gradients may take instead.
+//
+//   SNN_OVER(a, name)   a / c.name for a divisor that stays the same: exact, with its inverse taken once; for a power of
+//                       two (kPower_name) it is a product
+//   snn_fast_...        a few units in the last place of a float: for gradients, where nothing hangs on the last bit
+//   snn_fma             a b + c, rounded once
+
+#define SNN_OVER(a, name) snn_over<kPower_##name>(a, c.name, c.over_##name)
+#define SNN_INVERSE(name) double over_##name;
+
+// In double, a (1 / b) is within 2^-52 of a / b, and no quotient of two floats comes closer than 2^-49 to the middle
+// between two floats: rounding to float gives a / b to the last bit, in three operations without a branch. They are slow
+// to answer, though. A narrow group waits for every step, so there the quotient is corrected by its remainder (Markstein,
+// 1990), which holds while nothing over- or underflows.
+template <bool power> SNN_INLINE float snn_over(float a, float b, double inverse) {
+  if (power) return a * (float)inverse;
+  if (kWidth > 1) return (float)((double)a * inverse);
+  const float r = (float)inverse, q = a * r;
+  float corrected = fmaf(fmaf(-b, q, a), r, q);
+  if (!(fabsf(a) > 1e-25f && fabsf(a) < 1e25f && fabsf(b) > 1e-10f && fabsf(b) < 1e10f)) corrected = a / b;
+  return corrected;
+}
+template <bool power> SNN_INLINE double snn_over(double a, double b, double inverse) { return power ? a * inverse : a / b; }
+
+SNN_INLINE float snn_fma(float a, float b, float c) { return fmaf(a, b, c); }
+SNN_INLINE double snn_fma(double a, double b, double c) { return fma(a, b, c); }
+
+SNN_INLINE float snn_fast_inverse(float a) { float r; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a)); return r; }
+SNN_INLINE float snn_fast_div(float a, float b) { return a * snn_fast_inverse(b); }
+SNN_INLINE float snn_fast_exp(float a) { return __expf(a); }
+SNN_INLINE float snn_fast_sigmoid(float a) { return snn_fast_inverse(1.0f + __expf(-a)); }
+SNN_INLINE double snn_fast_div(double a, double b) { return a / b; }
+SNN_INLINE double snn_fast_exp(double a) { return snn_exp(a); }
+SNN_INLINE double snn_fast_sigmoid(double a) { return snn_sigmoid(a); }
