@@ -1,73 +1,36 @@
-"""A neuron's training step beside a copy of its input, and beside SpikingJelly, snnTorch and Norse.
+"""A neuron's training step beside a copy of its input, and beside SpikingJelly, snnTorch and Norse, on each device.
 
     python benchmarks/neurons.py
-    python benchmarks/neurons.py --threads 1 --shape 100 128 256
+    python benchmarks/neurons.py --device cpu --threads 1 --shape 100 128 256
+    python benchmarks/neurons.py --device cuda --spikingjelly14 FOLDER
 
-A neuron does little arithmetic per number, so the yardstick is the time to copy its input once, memory warm. A step is
-forward and backward to the input. Copy and step take turns, and the best of N counts; load makes it an upper bound.
-Nothing is printed before our spikes equal the reference's bit for bit and SpikingJelly's, gradients to 1e-5.
+A neuron does little arithmetic per number, so the yardstick is memory. On the CPU: the time to copy its input once,
+memory warm; copy and step take turns, and the best of N counts; load makes it an upper bound. On a GPU: the time of the
+traffic that cannot be avoided at the bandwidth of a copy (``_neurons_cuda.py``). A step is forward and backward to the
+input. Nothing is printed before our spikes equal the reference's bit for bit and SpikingJelly's, gradients to 1e-5.
+
+FOLDER holds the release that papers use: ``pip install --no-deps --target FOLDER spikingjelly==0.0.0.0.14``.
 """
 
 from __future__ import annotations
 
 import argparse
 import mmap
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import _neurons_cuda
 import torch
-from _timing import best, keep_memory_warm, machine
+from _neuron_peers import Layer, installed, versions
+from _timing import best, devices, keep_memory_warm, machine, titled
 from torch import Tensor
 
 from snnkit import equations, nn
 from snnkit.ops.reference import reference
 
 SHAPES = [(4, 64, 50176), (100, 128, 256), (1000, 32, 256)]
-Layer = Callable[[Tensor], Tensor]
-
-
-def spikingjelly() -> Layer:
-    from spikingjelly.activation_based import functional, neuron, surrogate
-
-    node = neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(2.0), step_mode="m")
-
-    def run(x: Tensor) -> Tensor:
-        functional.reset_net(node)
-        return node(x)
-
-    return run
-
-
-def snntorch() -> Layer:
-    import snntorch as snn
-    from snntorch import surrogate
-
-    node = snn.Leaky(beta=0.5, spike_grad=surrogate.atan(2.0))
-
-    def run(x: Tensor) -> Tensor:
-        v = node.init_leaky() if hasattr(node, "init_leaky") else node.reset_mem()
-        spikes = []
-        for row in x:
-            s, v = node(row, v)
-            spikes.append(s)
-        return torch.stack(spikes)
-
-    return run
-
-
-def norse() -> Layer:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from norse.torch import LIF
-
-    node = LIF()
-    return lambda x: node(x)[0]
-
-
-PEERS = {"SpikingJelly LIFNode": spikingjelly, "snnTorch Leaky": snntorch, "Norse LIF": norse}
 OURS = {
     "snnkit LIF": nn.LIF, "snnkit ALIF": nn.ALIF, "snnkit AdLIF, numbers": lambda: nn.AdLIF(learn=()),
     "snnkit AdLIF, learnt": nn.AdLIF,
@@ -133,45 +96,65 @@ def rows(shape: tuple[int, ...], peers: dict[str, Layer], rounds: int) -> None:
             print(f"  {name:24}{1e3 * time:10.2f} ms {time / copy:9.2f} x copy")
 
 
-def small_call(rounds: int = 3000) -> None:
-    """Overhead of a call that computes next to nothing."""
-    x, g, w = torch.randn(10, 1, 64, requires_grad=True), torch.randn(10, 1, 64), torch.randn(10, 1, 64)
+def small_call(device: torch.device, rounds: int = 3000) -> None:
+    """Overhead of a call that computes next to nothing: host time, the device's queue empty before and after."""
+    x, g, w = (torch.randn(10, 1, 64, device=device) for _ in range(3))
+    x.requires_grad_()
     layer = nn.LIF()
     steps = {"product": lambda: torch.autograd.grad(x * w, x, g), "snnkit LIF": training_step(layer, x, g)}
-    found = best(steps, rounds)
+    found = dict.fromkeys(steps, float("inf"))
+    for _ in range(rounds):
+        for name, step in steps.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            found[name] = min(found[name], best({name: step}, 1)[name])
     ratio = found["snnkit LIF"] / found["product"]
     print(
-        f"\n(10, 1, 64), forward and backward: LIF {1e6 * found['snnkit LIF']:.1f} us, "
+        f"\n(10, 1, 64), forward and backward, host time: LIF {1e6 * found['snnkit LIF']:.1f} us, "
         f"x * w {1e6 * found['product']:.1f} us, ratio {ratio:.2f}"
     )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda", "all"), default="all")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--shape", type=int, nargs=3, action="append", help="T B N; may be repeated")
+    parser.add_argument("--shape", type=int, nargs=3, action="append", help="CPU: T B N; may be repeated")
+    parser.add_argument("--cuda-shape", type=int, nargs=2, action="append", help="GPU: T N; may be repeated")
+    parser.add_argument("--spikingjelly14", default=os.environ.get("SPIKINGJELLY14"), help="folder; its CuPy neurons")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    warm = keep_memory_warm()
-    peers, missing = {}, {}
-    for name, make in ({} if args.no_peers else PEERS).items():
-        try:
-            peers[name] = make()
-        except ImportError as error:
-            missing[name] = str(error)
-    wrong = disagreement(peers)
+    found = devices(args.device)
+    if not found:
+        print("no timings: torch finds no CUDA device", file=sys.stderr)
+        return 1
+    warm = any(device.type == "cpu" for device in found) and keep_memory_warm()
+    peers, missing = ({}, {}) if args.no_peers else installed()
+    wrong = disagreement({} if args.device == "cuda" else peers)
     if wrong:
         print(f"no timings: {wrong}", file=sys.stderr)
         return 1
-    print(f"{machine()}; memory {'warm' if warm else 'as the allocator gives it'}; best of {args.rounds}")
-    for shape in map(tuple, args.shape or SHAPES):
-        torch.manual_seed(0)
-        rows(shape, peers, args.rounds)
-    small_call()
+    memory = f"memory {'warm' if warm else 'as the allocator gives it'}"
+    print(f"{machine()}; {memory}; best of {args.rounds} on the CPU; {versions()}")
+    for device in found:
+        print(f"\n{titled(device)}")
+        if device.type == "cpu":
+            for shape in map(tuple, args.shape or SHAPES):
+                torch.manual_seed(0)
+                rows(shape, peers, args.rounds)
+        else:
+            cases = [tuple(case) for case in args.cuda_shape or _neurons_cuda.CASES]
+            wrong = _neurons_cuda.table(device, cases, peers, args.rounds, args.spikingjelly14)
+            if wrong:
+                print(f"no timings: {wrong}", file=sys.stderr)
+                return 1
+        small_call(device)
     for name, reason in missing.items():
         print(f"{name}: not installed ({reason})")
+    if not args.spikingjelly14 and found[-1].type == "cuda":
+        print(f"{_neurons_cuda.CUPY} (CuPy): not installed (--spikingjelly14 FOLDER)")
     return 0
 
 

@@ -1,0 +1,49 @@
+"""How the benchmarks measure: turns, devices, and graphs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def timing(benchmark):
+    return benchmark("_timing")
+
+
+def test_steps_take_turns_and_the_first_calls_do_not_count(timing):
+    calls = []
+    found = timing.measure({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, CPU, warm=1)
+    assert calls == ["a", "b", "a", "b", "a", "b"] and set(found) == {"a", "b"}
+
+
+def test_one_gpu_of_each_kind_is_measured(timing, monkeypatch):
+    names = ["small", "large", "small"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", names.__getitem__)
+    assert timing.devices("all") == [CPU, torch.device("cuda:0"), torch.device("cuda:1")]
+    assert timing.devices("cuda") == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert timing.devices("cpu") == [CPU]
+
+
+def test_a_copy_counts_what_is_read_and_what_is_written(timing, monkeypatch):
+    monkeypatch.setattr(timing, "measure", lambda steps, rounds, device: {"copy": 0.5})
+    assert timing.copy_rate(CPU, size=1000) == 4000
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+def test_a_graph_replays_the_step(timing):
+    x, y = torch.zeros(8, device="cuda"), []
+
+    def step():
+        y[:] = [x + 1]
+        return y[0]
+
+    replay = timing.graphed(step, x.device)
+    x.fill_(3.0)
+    replay()
+    assert y[0].tolist() == [4.0] * 8
+    assert timing.measure({"step": replay}, 2, x.device)["step"] > 0
