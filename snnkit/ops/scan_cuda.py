@@ -15,80 +15,13 @@ from snnkit.ops.codegen import divisors, prelude
 from snnkit.ops.cuda import Function
 from snnkit.ops.program import Program
 from snnkit.ops.scan_call import Call, compute_dtype, split
+from snnkit.ops.scan_work import Work, backward_work, forward_work
 from snnkit.ops.sources import source
 
 IO = {torch.float32: "float", torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
 """What a dtype is called in the texts."""
 
-_FEW_LANES = 1 << 17  # below that, narrower groups: more threads hide more of the memory's latency
 _PARTS = 1 << 19  # values a lane whose parameter gradients are summed apart: set by the shape alone
-_SHARED = 46 << 10  # bytes of a block: what every GPU grants unasked, less the sums' own
-_SHORT = 16  # steps that a backward holds in registers all at once
-_HELD = 32  # lanes x steps that it holds
-
-
-class Work(NamedTuple):
-    """How the work is cut, and what the compiler may know of it.
-
-    A kernel is compiled for one of these, so the fewer there are the better: up to ``_SHORT`` steps each number of
-    steps is one, any more are one together.
-    """
-
-    width: int  # lanes of a thread
-    chunk: int  # steps of a chunk
-    threads: int  # of a block
-    resident: int = 1  # blocks that a multiprocessor should hold at once: bounds the registers
-    one: bool = False  # there is one chunk, of all steps
-    stash: bool = False  # x and the states of the earlier chunks wait in shared memory
-    still: bool = False  # one row of x is read at every step
-    powers: tuple[bool, ...] = ()  # for each divisor of the step: a power of two, so that its inverse is exact
-
-
-def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
-    """The cut of a forward: 16 bytes a thread, unless there are few lanes. ``aligned`` bounds the width."""
-    width = _width(16 // dtype.itemsize, lanes, aligned)
-    threads = _threads(lanes // width)
-    if steps <= _SHORT // 2:
-        return Work(width, steps, threads, one=True)
-    return Work(width, 32 if width == 1 else 4, threads)
-
-
-def backward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
-    """The cut of a backward, as measured on Hopper.
-
-    Arithmetic, not memory, is what half precision waits for, and it wants many threads: few lanes each, and a bound on
-    the registers. Up to ``_SHORT`` steps stand in registers; some more wait in shared memory; else x is read twice.
-    """
-    if steps <= _SHORT:
-        width = _width(max(min(8 // dtype.itemsize, 1 << (_HELD // max(steps, 1)).bit_length() - 1), 1), lanes, aligned)
-        if lanes // width < _FEW_LANES:
-            return Work(width, steps, _threads(lanes // width), one=True)
-        if steps <= _SHORT // 4:
-            return Work(width, steps, 128, 8 if states == 1 else 6, one=True)
-        return Work(width, steps, 64, 8 if states <= 2 else 6, one=True)
-    width = _width(16 // dtype.itemsize, lanes, aligned)
-    while width > 2 and _kept(dtype, states, steps, width, chunk=4) * 128 > _SHARED:
-        width //= 2
-    threads = _threads(lanes // width)
-    if width > 1 and _kept(dtype, states, steps, width, chunk=4) * threads <= _SHARED:
-        return Work(width, 4, threads, 4 if states == 1 else 3, stash=True)
-    return Work(width, 32 if width == 1 else 8, threads)
-
-
-def _kept(dtype: torch.dtype, states: int, steps: int, width: int, chunk: int) -> int:
-    """Bytes that a thread keeps of its earlier chunks: x, and the states before each."""
-    return (steps - 1) // chunk * width * (chunk * dtype.itemsize + states * max(dtype.itemsize, 4))
-
-
-def _width(widest: int, lanes: int, aligned: int) -> int:
-    width = min(widest, aligned & -aligned) if aligned else widest
-    while width > 1 and lanes // width < _FEW_LANES:
-        width //= 2
-    return width
-
-
-def _threads(groups: int) -> int:
-    return 128 if groups >= _FEW_LANES // 4 else 64
 
 
 @functools.lru_cache(maxsize=1024)
@@ -149,11 +82,6 @@ class Kernel:
         """Blocks of a launch."""
         return -(-segments * (lanes // self.work.width) // self.work.threads)
 
-    def shared(self, dtype: torch.dtype, states: int, steps: int) -> int:
-        """Bytes of shared memory of a block."""
-        w = self.work
-        return _kept(dtype, states, steps, w.width, w.chunk) * w.threads if w.stash else 0
-
     def pointers(self, *groups: Sequence[Tensor | None]) -> list[int]:
         """Addresses for the arrays of the structure, 0 where there is no tensor."""
         found: list[int] = []
@@ -179,42 +107,60 @@ def kernel(
 # Most calls are simple: x in one piece, no tensors beside it. A small call is all overhead, so these go a short way.
 
 
-def simple_forward(program: Program, x: Tensor, numbers: Sequence[float]) -> Tensor:
+class _Launch(NamedTuple):
+    """All of a simple call's launch that does not change from call to call."""
+
+    kernel: Kernel
+    blocks: int
+    shared: int
+    starts: int  # numbers of working memory
+    rest: tuple[float, ...]  # the end of the arguments: no tensors, the numbers
+
+
+@functools.lru_cache(maxsize=4096)
+def _launch(
+    program: Program, numbers: tuple[float, ...], dtype: torch.dtype, steps: int, lanes: int, aligned: int, which: str,
+    device: int,
+) -> _Launch:  # fmt: skip
+    states = len(program.states)
+    cut = forward_work if which == "FORWARD" else backward_work
+    work = cut(dtype, states, steps, lanes, aligned)._replace(powers=_powers(program, numbers))
+    run = kernel(program, dtype, "", (), work, which, device)
+    starts = work.starts(states, steps, lanes) if which == "BACKWARD" else 0
+    return _Launch(run, run.blocks(1, lanes), work.shared(dtype, states, steps), starts, (*run.nothing, *numbers))
+
+
+_ALIGNED = 15  # an address further aligned than to 16 numbers is aligned enough
+
+
+def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...]) -> Tensor:
     """The output of a simple call."""
-    out, total = torch.empty_like(x), x.shape[0]
+    out, total, at = torch.empty_like(x), x.shape[0], x.data_ptr()
     lanes = x.numel() // total
-    work = forward_work(x.dtype, len(program.states), total, lanes, lanes | x.data_ptr() // x.dtype.itemsize)
-    work = work._replace(powers=_powers(program, numbers))
-    run = kernel(program, x.dtype, "", (), work, "FORWARD", x.get_device())
-    arguments = run.pack(
-        total, 1, lanes, 1, x.data_ptr(), lanes, 0, out.data_ptr(), 0, 0, 0, 0, 0, 0, *run.nothing, *numbers
-    )
-    run.function(run.blocks(1, lanes), work.threads, 0, arguments)
+    aligned = (lanes | at // x.itemsize) & _ALIGNED
+    run, blocks, shared, _, rest = _launch(
+        program, numbers, x.dtype, total, lanes, aligned, "FORWARD", x.get_device()
+    )  # fmt: skip
+    arguments = run.pack(total, 1, lanes, 1, at, lanes, 0, out.data_ptr(), 0, 0, 0, 0, 0, 0, *rest)
+    run.function(blocks, run.work.threads, shared, arguments)
     return out
 
 
-def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[float]) -> Tensor:
+def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: tuple[float, ...]) -> Tensor:
     """The gradient of a simple call; g lies like x."""
-    g_x, total, states = torch.empty_like(x), x.shape[0], len(program.states)
+    g_x, total, at, g_at = torch.empty_like(x), x.shape[0], x.data_ptr(), g.data_ptr()
     lanes = x.numel() // total
-    work = backward_work(x.dtype, states, total, lanes, lanes | (x.data_ptr() | g.data_ptr()) // x.dtype.itemsize)
-    work = work._replace(powers=_powers(program, numbers))
-    run = kernel(program, x.dtype, "", (), work, "BACKWARD", x.get_device())
-    starts = _starts(run, program, total, lanes, compute_dtype(x), x)
-    arguments = run.pack(
-        total, 1, lanes, 1, x.data_ptr(), lanes, 0, 0, g.data_ptr(), lanes, 0, g_x.data_ptr(), lanes,
-        0 if starts is None else starts.data_ptr(), *run.nothing, *numbers,
+    aligned = (lanes | (at | g_at) // x.itemsize) & _ALIGNED
+    run, blocks, shared, starts, rest = _launch(
+        program, numbers, x.dtype, total, lanes, aligned, "BACKWARD", x.get_device()
     )  # fmt: skip
-    run.function(run.blocks(1, lanes), work.threads, run.shared(x.dtype, states, total), arguments)
+    memory = x.new_empty(starts, dtype=compute_dtype(x)) if starts else None
+    arguments = run.pack(
+        total, 1, lanes, 1, at, lanes, 0, 0, g_at, lanes, 0, g_x.data_ptr(), lanes,
+        0 if memory is None else memory.data_ptr(), *rest,
+    )  # fmt: skip
+    run.function(blocks, run.work.threads, shared, arguments)
     return g_x
-
-
-def _starts(run: Kernel, program: Program, steps: int, size: int, dtype: torch.dtype, x: Tensor) -> Tensor | None:
-    """Memory for the states at the start of each chunk, where shared memory does not hold them."""
-    if run.work.one or run.work.stash:
-        return None
-    chunks = -(-steps // run.work.chunk)
-    return x.new_empty(chunks * len(program.states) * size, dtype=dtype)
 
 
 def forward(
@@ -269,14 +215,14 @@ def backward(
         sums.append(x.new_empty(shape, dtype=torch.float64) if wanted else None)
     if call.total == 0:
         g_x.zero_()
-    starts = _starts(run, program, call.total, rows * lanes, call.dtype, x)
+    memory = x.new_empty(work.starts(states, call.total, rows * lanes), dtype=call.dtype)
     arguments = run.pack(
         call.total, rows, lanes, segments, call.x.data_ptr(), call.x_step, call.x.stride(1), 0,
         g_s.data_ptr(), g_s.stride(0), g_s.stride(1), g_x.data_ptr(), 0 if call.repeated else rows * lanes,
-        0 if starts is None else starts.data_ptr(),
+        memory.data_ptr(),
         *run.pointers(call.coefficients, call.before, (), (), g_after, g_traces, g_before, sums), *numbers,
     )  # fmt: skip
-    run.function(blocks, work.threads, run.shared(x.dtype, states, call.total), arguments)
+    run.function(blocks, work.threads, work.shared(x.dtype, states, call.total), arguments)
     return [g_x, *call.coefficient_gradients(coefficients, sums), *g_before]
 
 

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 import torch
 
-from snnkit.ops import cuda, nvrtc, scan, scan_cuda, scan_operator
+from snnkit.ops import cuda, nvrtc, scan, scan_cuda, scan_operator, scan_work
 from snnkit.ops.cache import kept
 from tests.equations_under_test import EQUATIONS, RESETS, SURROGATES, learnable, neuron_of, pairwise, with_tensors
 
@@ -29,9 +29,9 @@ FACTORS: dict[str, Sequence[Any]] = {
     "shape": [None, (), (H, C)],  # of the parameters: numbers, one tensor value, or a value a lane
     "every": [True, False],  # all parameters are tensors, or the first and the last one
     "record": ["nothing", "first", "all"],
-    "steps": [3, 7, 16, 1000],  # one chunk of 4 or 8, chunks that wait in shared memory, or in x and a tensor of states
+    "steps": [20, 3, 16, 1000],  # chunks that wait in shared memory; one of all steps; chunks that are read again
     "still": [False, True],  # one row is read at every step
-    "lanes": ["few", "many"],  # narrow and wide groups
+    "lanes": ["many", "few"],  # wide and narrow groups
 }
 PARTS = 12  # for two workers that share them
 
@@ -60,7 +60,7 @@ def texts(cases: Sequence[dict[str, Any]]) -> list[str]:
         mock.patch.object(Noting, "sizes", noted),
     ):
         for case in cases:
-            with mock.patch.object(scan_cuda, "_FEW_LANES", 1 if case["lanes"] == "many" else 1 << 17):
+            with mock.patch.object(scan_work, "_FEW_LANES", 1 if case["lanes"] == "many" else 1 << 17):
                 call(**{name: value for name, value in case.items() if name != "lanes"})
     return [f"{code}\nstatic_assert(sizeof(Arguments) == {size});\n" for code, size in noted.items()]
 

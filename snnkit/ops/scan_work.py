@@ -1,0 +1,91 @@
+"""How the scan's work on a GPU is cut: what a thread does, and what the compiler is told of it. Measured, on Hopper."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+_FEW_LANES = 1 << 17  # below that, narrower groups: more threads hide more of the memory's latency
+_SHARED = 46 << 10  # bytes of a block: what every GPU grants unasked, less the sums' own
+_SHORT = 16  # steps that a backward holds in registers all at once
+_HELD = 32  # lanes x steps that it holds
+
+
+class Work(NamedTuple):
+    """How the work is cut, and what the compiler may know of it.
+
+    A kernel is compiled for one of these, so the fewer there are the better: up to ``_SHORT`` steps each number of
+    steps is one, any more are one together.
+    """
+
+    width: int  # lanes of a thread
+    chunk: int  # steps of a chunk
+    threads: int  # of a block
+    resident: int = 1  # blocks that a multiprocessor should hold at once: bounds the registers
+    one: bool = False  # there is one chunk, of all steps
+    stash: bool = False  # x and the states of the earlier chunks wait in shared memory
+    still: bool = False  # one row of x is read at every step
+    powers: tuple[bool, ...] = ()  # for each divisor of the step: a power of two, so that its inverse is exact
+
+    def shared(self, dtype: torch.dtype, states: int, steps: int) -> int:
+        """Bytes of shared memory of a block."""
+        return _kept(dtype, states, steps, self.width, self.chunk) * self.threads if self.stash else 0
+
+    def starts(self, states: int, steps: int, size: int) -> int:
+        """Numbers of memory for the states of ``size`` lanes at the start of each chunk; 0 if they wait elsewhere."""
+        return 0 if self.one or self.stash else -(-steps // self.chunk) * states * size
+
+
+_NOTHING = Work(width=1, chunk=1, threads=64)  # states pass by
+
+
+def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
+    """The cut of a forward: 16 bytes a thread, unless there are few lanes. ``aligned`` bounds the width."""
+    if steps == 0:
+        return _NOTHING
+    width = _width(16 // dtype.itemsize, lanes, aligned)
+    threads = _threads(lanes // width)
+    if steps <= _SHORT // 2:
+        return Work(width, steps, threads, one=True)
+    return Work(width, 32 if width == 1 else 4, threads)
+
+
+def backward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
+    """The cut of a backward, as measured on Hopper.
+
+    Arithmetic, not memory, is what half precision waits for, and it wants many threads: few lanes each, and a bound on
+    the registers. Up to ``_SHORT`` steps stand in registers; some more wait in shared memory; else x is read twice.
+    """
+    if steps == 0:
+        return _NOTHING
+    if steps <= _SHORT:
+        width = _width(max(min(8 // dtype.itemsize, 1 << (_HELD // steps).bit_length() - 1), 1), lanes, aligned)
+        if lanes // width < _FEW_LANES:
+            return Work(width, steps, _threads(lanes // width), one=True)
+        if steps <= _SHORT // 4:
+            return Work(width, steps, 128, 8 if states == 1 else 6, one=True)
+        return Work(width, steps, 64, 8 if states <= 2 else 6, one=True)
+    width = _width(16 // dtype.itemsize, lanes, aligned)
+    while width > 2 and _kept(dtype, states, steps, width, chunk=4) * 128 > _SHARED:
+        width //= 2
+    threads = _threads(lanes // width)
+    if width > 1 and _kept(dtype, states, steps, width, chunk=4) * threads <= _SHARED:
+        return Work(width, 4, threads, 4 if states == 1 else 3, stash=True)
+    return Work(width, 32 if width == 1 else 8, threads)
+
+
+def _kept(dtype: torch.dtype, states: int, steps: int, width: int, chunk: int) -> int:
+    """Bytes that a thread keeps of its earlier chunks: x, and the states before each."""
+    return (steps - 1) // chunk * width * (chunk * dtype.itemsize + states * max(dtype.itemsize, 4))
+
+
+def _width(widest: int, lanes: int, aligned: int) -> int:
+    width = min(widest, aligned & -aligned) if aligned else widest
+    while width > 1 and lanes // width < _FEW_LANES:
+        width //= 2
+    return width
+
+
+def _threads(groups: int) -> int:
+    return 128 if groups >= _FEW_LANES // 4 else 64
