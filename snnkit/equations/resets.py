@@ -52,7 +52,7 @@ class Hard(Reset):
     def simplified(self, learnt: Sequence[str] = ()) -> Reset:
         """At v_reset = 0, where most neurons are, a third of a step's operations falls away."""
         zero = isinstance(self.v_reset, float) and self.v_reset == 0.0 and "v_reset" not in learnt
-        return _ToZero(detach=self.detach) if zero else self
+        return _ToZero(detach=self.detach) if zero and type(self) is Hard else self  # a subclass has its own formula
 
 
 class _ToZero(Reset):
