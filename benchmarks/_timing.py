@@ -69,9 +69,10 @@ def measure(steps: Mapping[Name, Step], rounds: int, device: torch.device, warm:
 
 
 def graphed(step: Step, device: torch.device) -> Step:
-    """Capture a step as a CUDA graph and return its replay. What it returns stays alive.
+    """Capture a step as a CUDA graph and return its replay.
 
-    The calls before the capture run on the stream that is captured, so that a step may keep what it made in the first.
+    The calls before the capture run on the stream that is captured, so that a step may keep what it made in the first;
+    the replay reads that memory, so it keeps the step.
     """
     with torch.cuda.device(device):
         stream, here = torch.cuda.Stream(), torch.cuda.current_stream()
@@ -83,9 +84,9 @@ def graphed(step: Step, device: torch.device) -> Step:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
-            kept = step()
+            returned = step()
 
-    def replay(kept: Any = kept) -> None:
+    def replay(kept: Any = (step, returned)) -> None:
         graph.replay()
 
     return replay

@@ -118,7 +118,8 @@ def spyx(linear: nn.Linear, x: Tensor) -> Candidate:
     import spyx.nn
     from flax import nnx
 
-    weight, bias, inputs = (jax.numpy.asarray(t.detach().cpu().numpy()) for t in (linear.weight.T, linear.bias, x))
+    tensors = (linear.weight.T.contiguous(), linear.bias, x)
+    weight, bias, inputs = (jax.numpy.from_dlpack(tensor.detach()) for tensor in tensors)
     lif = spyx.nn.LIF((len(bias),), beta=0.5, rngs=nnx.Rngs(0))
 
     def spikes(parameters: Any, inputs: Any) -> Any:
@@ -144,13 +145,13 @@ CANDIDATES: dict[str, Callable[[nn.Linear, Tensor], Candidate]] = {
 def candidates(n: int, x: Tensor) -> tuple[dict[str, Candidate], dict[str, str]]:
     """What can be measured, with equal weights, and why the others cannot."""
     torch.manual_seed(0)
-    first = nn.Linear(n, n)
+    first = nn.Linear(n, n, device=x.device)
     found, missing = {}, {}
     for name, make in CANDIDATES.items():
-        linear = nn.Linear(n, n)
+        linear = nn.Linear(n, n, device=x.device)
         linear.load_state_dict(first.state_dict())
         try:
-            found[name] = make(linear.to(x.device), x)
+            found[name] = make(linear, x)
             found[name].forward()
             found[name].backward()  # compiles what there is to compile
         except ImportError as error:

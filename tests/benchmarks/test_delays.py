@@ -9,10 +9,10 @@ import pytest
 
 
 @pytest.fixture
-def script(benchmark, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def script(load_script, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     arguments = "--device cpu --in 20 --out 24 --delay 5 --batch 2 --steps 9 --rounds 1 --sigma 1"
     monkeypatch.setattr("sys.argv", ["delays.py", *arguments.split()])
-    return benchmark("delays")
+    return load_script("delays")
 
 
 def test_benchmark_names_its_peer_installed_or_not(

@@ -12,8 +12,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def script(benchmark, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = benchmark("neurons")
+def script(load_script, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_script("neurons")
     # The allocator of the test process stays as it is, and small calls are called a few times only.
     monkeypatch.setattr(module, "keep_memory_warm", lambda: False)
     monkeypatch.setattr(module, "small_call", lambda device, small_call=module.small_call: small_call(device, 3))
@@ -24,9 +24,9 @@ def script(benchmark, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def gpu_table(benchmark, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def gpu_table(load_script, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The table for GPUs, with two neurons; the CPU stands in for the device."""
-    module = benchmark("_neurons_cuda")
+    module = load_script("_neurons_cuda")
     monkeypatch.setattr(module, "OURS", {name: module.OURS[name] for name in (module.LIF, "snnkit PLIF, learnt")})
     monkeypatch.setattr(module, "copy_rate", lambda device, size: 1e9)
     return module

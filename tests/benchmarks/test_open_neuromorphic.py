@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.fixture
-def script(benchmark, monkeypatch):
-    module = benchmark("open_neuromorphic")
+def script(load_script, monkeypatch):
+    module = load_script("open_neuromorphic")
     kept = {name: make for name, make in module.CANDIDATES.items() if "compile" not in name}
     monkeypatch.setattr(module, "CANDIDATES", kept)
     arguments = "--device cpu --neurons 12 --batch 3 --steps 7 --rounds 1"
