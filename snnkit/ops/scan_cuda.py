@@ -1,4 +1,4 @@
-"""The scan on the GPU: generated text and ``cuda/scan.cu``, compiled for a shape of work and launched."""
+"""The scan on the GPU: generated text, ``cuda/scan.cu`` and ``scan_backward.cu``, compiled for a cut of the work, launched."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[st
             f"typedef {IO[dtype]} io;",
             prelude(program, real, letters, record),
             source("scan.cu"),
+            *([source("scan_backward.cu")] if which == "BACKWARD" else []),
         ]
     )
 

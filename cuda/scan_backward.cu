@@ -1,0 +1,213 @@
+// The scan's gradients on the GPU; follows scan.cu, with SNN_BACKWARD defined.
+//
+// It reads x and g_s once and writes g_x once. A thread walks its lanes forwards, keeping the states before every chunk of
+// kChunk steps, then takes the chunks from the last to the first: computes the chunk's states again, in registers, and
+// walks it in reverse. x waits in shared memory where it fits (kStash), else it is read again; with one chunk (kOne)
+// everything stays in registers.
+
+// With one lane a thread there are few threads, and a step waits for the last: then the states of the chunk before are
+// computed between the steps of the reverse, which do not wait for them.
+constexpr bool kAhead = kWidth == 1 && !kOne;
+
+// Gradients of the coefficients, summed over the steps, rows and (SCALARS) lanes of a thread.
+struct Sums {
+#define SUM(position, name) double name;
+#define LANE_SUM(position, name) double name[kWidth];
+  SCALARS(SUM) LANES(LANE_SUM)
+};
+
+// What waits for the second pass: x of each chunk but the last, and the states before it.
+struct Kept {
+  Group<io> *x;
+  real *starts;
+  const io *x_here;
+  int64_t x_step, here, size;
+
+  __device__ Kept(const Arguments &a, int64_t chunks, const io *x_here, int64_t here, int64_t size)
+      : x_here(x_here), x_step(a.x_step), here(here), size(size) {
+    extern __shared__ uint4 memory[];
+    x = (Group<io> *)memory + threadIdx.x;
+    starts = kStash ? (real *)((Group<io> *)memory + (chunks - 1) * kChunk * kThreads) + threadIdx.x : a.starts + here;
+  }
+
+  __device__ void put(int64_t chunk, const State (&state)[kWidth], const Group<io> (&from)[kChunk]) const {
+#define PUT(position, name)                                                                       \
+    if (kStash) {                                                                                 \
+      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
+        starts[((chunk * kStates + position) * kWidth + i) * kThreads] = state[i].name;           \
+    } else {                                                                                      \
+      store(lanes_of_##name(state), starts + (chunk * kStates + position) * size);                \
+    }
+    STATES(PUT)
+    if (kStash)
+#pragma unroll
+      for (int u = 0; u < kChunk; u++) x[(chunk * kChunk + u) * kThreads].piece = from[u].piece;
+  }
+
+  __device__ void get(int64_t chunk, State (&state)[kWidth], Group<io> (&to)[kChunk]) const {
+#define GET(position, name)                                                                       \
+    {                                                                                             \
+      Group<real> lanes;                                                                          \
+      if (!kStash) lanes = load(starts + (chunk * kStates + position) * size);                    \
+      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
+        state[i].name = kStash ? starts[((chunk * kStates + position) * kWidth + i) * kThreads] : lanes.lane[i]; \
+    }
+    STATES(GET)
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+      if (kStash) to[u].piece = x[(chunk * kChunk + u) * kThreads].piece;
+      else to[u] = load(x_here + (chunk * kChunk + u) * x_step);
+    }
+  }
+};
+
+// The reverse of one step: g holds the gradients of the states after it, then of those before it.
+SNN_INLINE void reverse(const Group<io> &x, const State (&before)[kWidth], const Coefficients (&c)[kWidth],
+                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], Sums &sums) {
+#define NOTHING(position, name) real sum_##name = 0;
+  SCALARS(NOTHING)
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) {
+    State g_before;
+    Gradients g_c;
+    g_x[i] = backward(to_real(x.lane[i]), before[i], c[i], to_real(g_s.lane[i]), g[i], g_before, g_c);
+    g[i] = g_before;
+#define ADD(position, name) sum_##name += g_c.name;
+#define ADD_LANE(position, name) sums.name[i] += (double)g_c.name;
+    SCALARS(ADD) LANES(ADD_LANE)
+  }
+#define ADD_SUM(position, name) sums.name += (double)sum_##name;
+  SCALARS(ADD_SUM)
+}
+
+// The states before each step of a chunk, computed again. Nothing asks whether a step lies past the end: a condition
+// would keep the compiler from using in the reverse what it computes here.
+SNN_INLINE void again_one(const Group<io> &x, const Coefficients (&c)[kWidth], State (&state)[kWidth],
+                          State (&before)[kWidth]) {
+  real out[kWidth];
+#pragma unroll
+  for (int i = 0; i < kWidth; i++) before[i] = state[i];
+  advance(x, c, state, out);
+}
+
+SNN_INLINE void again(const Group<io> (&x)[kChunk], const Coefficients (&c)[kWidth], State (&state)[kWidth],
+                      State (&before)[kChunk][kWidth]) {
+#pragma unroll
+  for (int u = 0; u < kChunk; u++) again_one(x[u], c, state, before[u]);
+}
+
+// The lanes of one row, from the last step to the first.
+SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, const Coefficients (&c)[kWidth],
+                             Sums &sums) {
+  const int64_t here = row * a.lanes + lane, size = a.rows * a.lanes, steps = steps_of(a);
+  const int64_t chunks = kOne ? 1 : (steps + kChunk - 1) / kChunk;
+  const io *const x_here = a.x + row * a.x_row + lane, *const g_here = a.g_s + row * a.g_row + lane;
+  const Kept kept(a, chunks, x_here, here, size);
+  State state[kWidth], g[kWidth];
+  real still[kWidth] = {};
+  start(a, here, state);
+#define ARRIVE(position, name)                                                                    \
+  {                                                                                               \
+    Group<real> arrived;                                                                          \
+    if (a.g_after[position]) arrived = load(a.g_after[position] + here);                          \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                            \
+      g[i].name = a.g_after[position] ? arrived.lane[i] : (real)0;                                \
+  }
+  STATES(ARRIVE)
+
+  Group<io> x[kChunk], g_s[kChunk];
+  load_chunk(x_here, a.x_step, 0, steps, x);
+  load_chunk(g_here, a.g_step, (chunks - 1) * kChunk, steps, g_s);
+  for (int64_t k = 0; k + 1 < chunks && !kOne; k++) {
+    Group<io> next[kChunk];
+    load_chunk(x_here, a.x_step, (k + 1) * kChunk, steps, next);
+    kept.put(k, state, x);
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+      real out[kWidth];
+      advance(x[u], c, state, out);
+    }
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) x[u] = next[u];
+  }
+
+  State before[kChunk][kWidth];
+  again(x, c, state, before);
+  for (int64_t k = chunks - 1; k >= 0; k--) {
+    const int64_t begin = k * kChunk;
+    Group<io> g_next[kChunk], x_next[kChunk];
+    State earlier[kChunk][kWidth];
+    if (!kOne && k > 0) load_chunk(g_here, a.g_step, begin - kChunk, steps, g_next);
+    if (kAhead && k > 0) kept.get(k - 1, state, x_next);
+#pragma unroll
+    for (int u = kChunk - 1; u >= 0; u--) {
+      if (kAhead) again_one(x_next[kChunk - 1 - u], c, state, earlier[kChunk - 1 - u]);
+      const int64_t t = begin + u;
+      if (t >= steps) continue;
+#define TRACE_GRADIENT(position, index, name)                                                     \
+      if (a.g_traces[position]) {                                                                 \
+        const Group<real> trace = load(a.g_traces[position] + t * size + here);                   \
+        _Pragma("unroll") for (int i = 0; i < kWidth; i++) g[i].name += trace.lane[i];            \
+      }
+      TRACES(TRACE_GRADIENT)
+      real g_x[kWidth];
+      reverse(x[u], before[u], c, g_s[u], g, g_x, sums);
+      if (kStill) {
+#pragma unroll
+        for (int i = 0; i < kWidth; i++) g_x[i] = still[i] = t + 1 < steps ? still[i] + g_x[i] : g_x[i];
+      }
+      if (!kStill || t == 0) store(rounded<io>(g_x), a.g_x + t * a.g_x_step + here);
+    }
+    if (kOne || k == 0) break;
+    if (!kAhead) {
+      kept.get(k - 1, state, x_next);
+      again(x_next, c, state, earlier);
+    }
+#pragma unroll
+    for (int u = 0; u < kChunk; u++) {
+      x[u] = x_next[u], g_s[u] = g_next[u];
+#pragma unroll
+      for (int i = 0; i < kWidth; i++) before[u][i] = earlier[u][i];
+    }
+  }
+#define LEAVE(position, name) if (a.g_before[position]) store(lanes_of_##name(g), a.g_before[position] + here);
+  STATES(LEAVE)
+}
+
+// The sum over a block's threads, in a fixed order.
+SNN_INLINE double block_sum(double value) {
+  __shared__ double warps[kThreads / 32];
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  double total = 0;
+#pragma unroll
+  for (int w = 0; w < kThreads / 32; w++) total += warps[w];
+  return total;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(const __grid_constant__ Arguments a) {
+  const Place place(a);
+  Sums sums = {};
+  if (place.works) {
+    const bool single = a.segments == a.rows;
+    const int64_t first = single ? place.segment : place.segment * a.rows / a.segments;
+    const int64_t last = single ? first + 1 : (place.segment + 1) * a.rows / a.segments;
+    Coefficients c[kWidth];
+    coefficients_of(a, place.lane, c);
+    for (int64_t row = first; row < last; row++) backward_row(a, row, place.lane, c, sums);
+#define KEEP(position, name)                                                                      \
+    if (a.g_coefficients[position])                                                               \
+      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
+        a.g_coefficients[position][place.segment * a.lanes + place.lane + i] = sums.name[i];
+    LANES(KEEP)
+  }
+#define TOTAL(position, name)                                                                     \
+  {                                                                                               \
+    const double total = block_sum(sums.name);                                                    \
+    if (threadIdx.x == 0 && a.g_coefficients[position]) a.g_coefficients[position][blockIdx.x] = total; \
+  }
+  SCALARS(TOTAL)
+}
