@@ -1,4 +1,4 @@
-"""The scan on the GPU: generated text, ``cuda/scan.cu`` and ``scan_backward.cu``, compiled for a cut of the work, launched."""
+"""The scan on the GPU: generated text, ``cuda/scan.cu`` and ``scan_backward.cu``, compiled for a cut of the work."""
 
 from __future__ import annotations
 
