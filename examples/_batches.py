@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from snnkit import data
-from snnkit.data import Dataset, EpochSampler, collate
+from snnkit.data import Batch, Dataset, EpochSampler, OnDevice, collate
+
+LARGEST = 2**31  # bytes of a data set that is kept on the device
 
 
 class Share:
@@ -28,11 +31,37 @@ class Share:
             yield whole[self.rank :: self.world]
 
 
-def batch_loader(dataset: Dataset, sampler: EpochSampler, workers: int, accelerator: Accelerator) -> DataLoader[Any]:
+@dataclass
+class Gathered:
+    """Batches of a data set that lies on the device: no sample is touched, nothing is copied."""
+
+    dataset: OnDevice
+    share: Share
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.dataset.batch(indices) for indices in self.share)
+
+
+def on_device(dataset: Dataset, device: torch.device) -> Dataset:
+    """The data set on the device if its samples are the same in each epoch and not too large, else as it is."""
+    if dataset.draws or not len(dataset):
+        return dataset
+    some = range(0, len(dataset), max(len(dataset) // 64, 1))
+    estimate = len(dataset) / len(some) * sum(dataset[index][0].size for index in some)
+    return OnDevice(dataset, device) if estimate <= LARGEST else dataset
+
+
+def batch_loader(dataset: Dataset, sampler: EpochSampler, workers: int, accelerator: Accelerator) -> Any:
     """A loader of this process's batches; call ``sampler.set_epoch(epoch, start)`` before each epoch."""
+    share = Share(sampler, accelerator.process_index, accelerator.num_processes)
+    if isinstance(dataset, OnDevice):
+        return Gathered(dataset, share)
     return DataLoader(
         dataset,
-        batch_sampler=Share(sampler, accelerator.process_index, accelerator.num_processes),
+        batch_sampler=share,
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=_leave_signals,

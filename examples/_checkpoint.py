@@ -40,8 +40,9 @@ def set_random_states(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state((kind, words.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if torch.cuda.is_available():  # this machine may have another number of GPUs, or the other one had none
+        for device, state in zip(range(torch.cuda.device_count()), states.get("cuda", []), strict=False):
+            torch.cuda.set_rng_state(state, device)
 
 
 def rename_folder(aside: Path, final: Path) -> None:

@@ -129,6 +129,7 @@ class Run:
             snnkit.save_checkpoint(self.accelerator.unwrap_model(model), aside / "model.safetensors")
             torch.save([thing.state_dict() for thing in states], aside / "training.pt")
             state = {"position": asdict(at), "processes": self.accelerator.num_processes, "torch": torch.__version__}
+            state["device"] = self.accelerator.device.type
             _write_json(state, aside / "state.json")
         self.accelerator.wait_for_everyone()
         if self.main:
@@ -180,6 +181,9 @@ class Run:
                 self.say(
                     f"note: begun with torch {state['torch']}, now it is {torch.__version__}: last bits may differ."
                 )
+            then, now = state.get("device"), self.accelerator.device.type
+            if then not in (None, now):
+                self.say(f"note: so far on {then}, now on {now}, whose dropout masks and last bits are others.")
             try:
                 snnkit.load_checkpoint(self.accelerator.unwrap_model(model), last / "model.safetensors")
             except (OSError, RuntimeError, ValueError) as problem:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from _batches import augmentation, batch_loader
+from _batches import augmentation, batch_loader, on_device
 from _checkpoint import seed_all
 from _report import Score, say_firing, write_report
 from _run import Position, Run, check_settings
@@ -98,9 +98,11 @@ class Settings:
     sigma_share: float = option(0.25, "share of the epochs in which the width shrinks to its end")
 
     seed: int = option(0, "of everything random")
-    precision: str = option("no", "mixed precision", choices=("no", "bf16"))
-    cpu: bool = option(False, "do not use a GPU")
-    workers: int = option(0, "processes that load data", free=True)
+    precision: str = option(
+        "no", "no: float32; tf32: products in TF32 on a GPU; bf16: mixed precision", choices=("no", "tf32", "bf16")
+    )
+    cpu: bool = option(False, "do not use a GPU", free=True)
+    workers: int = option(0, "processes that load data; 0: where nothing is random, the device keeps it", free=True)
     # Not --run: torchrun reads options behind the script's name too, and has a --run-path.
     folder: str = option("", "folder of the run (default: a new one in runs/)")
     checkpoint_seconds: float = option(60.0, "write a checkpoint after this time", free=True)
@@ -218,7 +220,7 @@ def evaluate(model: nn.Module, dataset: snn_data.Dataset, settings: Settings, ac
     with unit_rates(model) as rates:
         for start in starts[accelerator.process_index :: accelerator.num_processes]:
             here = slice(start, min(start + settings.batch, len(dataset)))
-            batch = snn_data.collate([dataset[index] for index in range(here.start, here.stop)])
+            batch = dataset.batch(range(here.start, here.stop))
             x, labels, lengths = (part.to(accelerator.device) for part in batch)
             answer = model(x, None if settings.official_padding else lengths)
             right[here] = (answer.argmax(1) == labels).float()
@@ -230,12 +232,16 @@ def evaluate(model: nn.Module, dataset: snn_data.Dataset, settings: Settings, ac
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, choose the epoch, test, report."""
     settings, resumed = read_settings(Settings, argv, __doc__ or "")
-    accelerator = Accelerator(cpu=settings.cpu, mixed_precision=settings.precision)
+    accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.precision == "bf16" else "no")
     device, torch.backends.cudnn.deterministic = accelerator.device, True
+    products = "tf32" if settings.precision == "tf32" else "ieee"  # torch's default is TF32 in convolutions alone
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = products
     try:
         check_settings(settings)
         seed_all(settings.seed)
         data = load_data(settings)
+        if not settings.workers:  # CutMix goes from sample to sample: on the CPU
+            data = Data(*(on_device(part, torch.device("cpu") if settings.cutmix else device) for part in data))
         model = build_model(settings, data)
         optimizers, schedules = build_optimizers(model, settings)
         sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)

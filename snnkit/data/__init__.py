@@ -1,7 +1,7 @@
 """Events and spikes as time-first batches.
 
 Readers (``SpikeHDF5``, ``Digits``) hand out events or frames, transforms turn the one into the other and vary them,
-``InMemory`` and ``DiskCache`` keep frames, ``EpochSampler`` orders an epoch and ``collate`` makes batches
+``InMemory``, ``OnDevice`` and ``DiskCache`` keep frames, ``EpochSampler`` orders an epoch and ``collate`` makes batches
 ``[T, B, C]`` with lengths. Every random draw is a function of (seed, epoch, sample).
 """
 
@@ -17,6 +17,7 @@ from snnkit.data.event import Microseconds, spike_events
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
 from snnkit.data.mix import CutMix
+from snnkit.data.on_device import OnDevice
 from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
 from snnkit.data.spike_hdf5 import SpikeHDF5
@@ -37,6 +38,7 @@ __all__ = [
     "InMemory",
     "Microseconds",
     "NeuronMask",
+    "OnDevice",
     "Part",
     "SpikeHDF5",
     "TimeMask",

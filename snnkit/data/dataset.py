@@ -1,4 +1,4 @@
-"""What all data sets share: labels, classes, an epoch, and one way to a sample.
+"""What all data sets share: labels, classes, an epoch, and one way to a sample and to a batch.
 
 A sample is ``transform(stored(i))``, where random transforms draw from ``generator(seed, epoch, i)``. The epoch
 comes with the index if ``EpochSampler`` made it (so that DataLoader workers that outlive an epoch know the current
@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from snnkit.data.collate import Batch, collate
 from snnkit.data.compose import Transform, draws, transformed
 from snnkit.data.identity import identity
 from snnkit.data.seed import generator
 
 
 class Dataset:
-    """Base of the data sets: ``dataset[i] -> (sample, label)``, ``len``, ``labels``, ``classes``, ``set_epoch``.
+    """Base of the data sets: ``dataset[i] -> (sample, label)``, ``batch(indices)``, ``len``, ``set_epoch``.
 
     A subclass gives ``stored(index, epoch)``, the sample before the transform, and ``content()``, a text or hash
     that changes when the stored samples do.
@@ -80,6 +81,10 @@ class Dataset:
             raise IndexError(f"{self} has {len(self)} samples, got index {position}.")
         position %= len(self)
         return self.sample(position, epoch), int(self.labels[position])
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The batch of these samples, see ``collate``."""
+        return collate([self[index] for index in indices])
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -32,7 +32,7 @@ class _Delayed(Stateful):
 
     def __new__(cls, *values: Any, **keywords: Any) -> Any:
         """An empty layer. Keywords are looked at here: Python's own message would name neither class nor remedy."""
-        known = inspect.signature(cls.__init__).parameters
+        known = inspect.signature(cls.__init__).parameters if keywords else {}  # a copy is made without any
         open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
         for name in () if open_ended else keywords:
             if name not in known:

@@ -32,6 +32,17 @@ def test_all_three_generators_go_on_where_they_were_written_down(tmp_path):
     assert [draws() for _ in range(3)] == expected
 
 
+@pytest.mark.parametrize("written, here, restored", [(0, 2, 0), (1, 2, 1), (2, 1, 1), (2, 0, 0)])
+def test_generators_of_gpus_that_are_not_here_are_left_out(monkeypatch, written, here, restored):
+    states = random_states() | ({"cuda": [torch.zeros(16, dtype=torch.uint8)] * written} if written else {})
+    devices = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: devices.append(device))
+    set_random_states(states)
+    assert devices == list(range(restored))
+
+
 def folder_with(path, text):
     (empty_folder(path) / "a").write_text(text)
     return path

@@ -81,7 +81,8 @@ def test_a_resumed_run_has_its_own_settings_and_changes_only_what_is_free(tmp_pa
     first, _ = settings("--epochs", 9, "--hidden", 4, 5)
     (tmp_path / "a").mkdir()
     write_settings(first, tmp_path / "a" / "settings.json")
-    again, folder = settings("--resume", tmp_path / "a", "--workers", 3, "--epochs", 9)
+    again, folder = settings("--resume", tmp_path / "a", "--workers", 3, "--epochs", 9, "--cpu")
+    assert again.cpu and not first.cpu  # a run may go on on another device
     assert (again.epochs, again.hidden, again.workers, folder) == (9, (4, 5), 3, tmp_path / "a")
     assert "--epochs would make the resumed run another one" in refused("--resume", tmp_path / "a", "--epochs", 8)
     assert settings("--resume", runs=tmp_path)[1] == tmp_path / "a"
