@@ -10,11 +10,14 @@ import json
 import sys
 
 sys.path.insert(0, sys.argv[1])
+import numpy
 import torch
 from _neuron_peers import Layer
 from _neurons_cuda import CUPY, DTYPES, differs, drive, key, parts
 from _timing import measure
 from torch import Tensor
+
+numpy.int = int  # it was written for numpy < 1.24
 
 
 def cupy_lif() -> Layer:
@@ -47,7 +50,7 @@ def main() -> None:
                         steps = parts(layer, x, g, [])
                         answer["times"] = measure(steps, rounds, device)
                 except Exception as error:  # said in its row
-                    answer["said"] = f"no timings: {type(error).__name__}: {str(error).strip()[:90]}"
+                    answer["said"] = f"no timings: {type(error).__name__}: {str(error).strip().splitlines()[:1]}"
             print(json.dumps(answer), flush=True)
 
 

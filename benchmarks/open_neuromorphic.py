@@ -160,7 +160,7 @@ def candidates(n: int, x: Tensor) -> tuple[dict[str, Candidate], dict[str, str]]
         except Exception as error:  # a peer that does not run here is named, too
             if name == OURS:
                 raise
-            missing[name] = f"no timings: {type(error).__name__}: {str(error).strip()[:90]}"
+            missing[name] = f"no timings: {type(error).__name__}: {str(error).strip().splitlines()[:1]}"
             found.pop(name, None)
     return found, missing
 

@@ -28,7 +28,7 @@ def gpu_table(load_script, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The table for GPUs, with two neurons; the CPU stands in for the device."""
     module = load_script("_neurons_cuda")
     monkeypatch.setattr(module, "OURS", {name: module.OURS[name] for name in (module.LIF, "snnkit PLIF, learnt")})
-    monkeypatch.setattr(module, "copy_rate", lambda device, size: 1e9)
+    monkeypatch.setattr(module, "copy_rate", lambda device, size: 1e6)
     return module
 
 
@@ -68,7 +68,7 @@ def test_the_table_for_gpus_has_every_dtype_and_ratio(gpu_table, capsys):
     printed = capsys.readouterr().out
     for dtype in ("float32", "float16", "bfloat16"):
         size = 4 if dtype == "float32" else 2
-        traffic = [f"{1e3 * parts * 3 * 10 * size / 1e9:.3f}" for parts in (2, 3, 5)]
+        traffic = [f"{1e3 * parts * 3 * 10 * size / 1e6:.3f}" for parts in (2, 3, 5)]
         assert f"T=3, N=10, {dtype}: traffic forward {traffic[0]}, backward {traffic[1]}, both {traffic[2]}" in printed
     assert "odd                      no timings: IndexError" in printed and "snnkit PLIF, learnt" in printed
     assert printed.count(gpu_table.LIF) == 3
