@@ -3,8 +3,9 @@
 Time comes first, so the inputs of all steps are the rows of one matrix, and a delay of D steps is the same matrix D * B
 rows further down: K matrix products that add into y, without columns, padding or a copy, and without the part of the
 past that is zero anyway; large layers need three products in four (``_time_products``). On CUDA, where products are
-cheap and memory is wide, large layers go by their spectrum, which needs a tenth of the products (``_time_spectra``).
-For small layers one ``conv1d`` has less overhead. ``path`` says which way a call takes.
+cheap and memory is wide, large layers go by their spectrum, which needs a tenth of the products (``_time_spectra``),
+half numbers and small layers by one product with all delays side by side (``_time_unfolded``). Groups, and on a CPU
+half numbers and the smallest layers, go by ``conv1d``. ``path`` says which way a call takes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snnkit.ops import _time_products, _time_spectra
+from snnkit.ops import _time_products, _time_spectra, _time_unfolded
 from snnkit.ops.registered import Registered, gradients_with_graph, transformed, wants_graph
 
 
@@ -49,7 +50,7 @@ def delayed_sum(x: Tensor, kernel: Tensor, *, tail: int = 0, past: Tensor | None
         start = min(len(past), kernel.shape[-1] - 1)
         x = torch.cat([past[len(past) - start :].to(dtype), x])
     length = len(x) - start + tail
-    if _way(x, kernel, start, length) is not None and not transformed():
+    if _by_products(x, kernel) and not transformed():
         if torch.is_grad_enabled():
             return _DelayedSum.apply(x, kernel, start, length)
         return _forward(x, kernel, start, length)
@@ -77,6 +78,8 @@ def path(x: Tensor, kernel: Tensor, *, tail: int = 0) -> str:
     way = None if transformed() else _way(x, kernel, 0, length)
     if way is _time_spectra:
         return f"spectra ({_time_spectra.points(len(x), kernel.shape[2], 0, length)} products)"
+    if way is _time_unfolded:
+        return "one product"
     if way is None:
         return "conv1d"
     return f"products over time ({('one a delay', 'halved', 'halved twice')[_halvings(x, kernel, 0)]})"
@@ -91,33 +94,44 @@ def _dtype(x: Tensor, kernel: Tensor) -> torch.dtype:
 
 # From where a way is the faster one. Work is counted in multiplications; plain work is T * K * B * in * out.
 LEAST_MATRIX = 256  # CPU: out * in of products over time (measured for B from 1 to 256, T to 100)
-CUDA_LEAST = 2**29  # CUDA: plain work; below it a call is all overhead, and conv1d is the shortest
-CUDA_SPECTRA = 3.0  # CUDA: plain work for each multiplication of the spectra
-CUDA_PRODUCT = 2**31  # CUDA: multiplications of one product over time, T * B * in * out
-CUDA_ROWS = 8  # CUDA: how many times the rows of a CPU it takes for halving to pay
+# CUDA, float32: the least plain work of spectra, and the least plain work for each multiplication of theirs.
+SPECTRA = (2**32, 1.5)
+SPECTRA_TF32 = (2**34, 3.0)  # the tensor cores make one product cheaper, and spectra are bytes
+
+
+def _by_products(x: Tensor, kernel: Tensor) -> bool:
+    """Whether matrix products are the faster way, and a right one: sums of K roundings to half would be no good.
+
+    Else torch's convolution. On CUDA only groups go there: it is now and then twice as fast, but in 12 of 54 measured
+    cases cuDNN took 5 to 70 times as long as one product, by a choice that nobody can foresee.
+    """
+    (out, inputs, _), exact = kernel.shape, x.dtype in (torch.float32, torch.float64)
+    if inputs != x.shape[2]:
+        return False
+    return x.device.type == "cuda" or (x.device.type == "cpu" and exact and inputs * out >= LEAST_MATRIX)
 
 
 def _way(x: Tensor, kernel: Tensor, start: int, length: int) -> ModuleType | None:
-    """The file whose matrix products are the faster way, and a right one: sums of K roundings to half would be no good.
-
-    None: torch's convolution.
-    """
-    if x.dtype not in (torch.float32, torch.float64) or kernel.shape[1] != x.shape[2]:
+    """The file whose matrix products run; None: torch's convolution."""
+    if not _by_products(x, kernel):
         return None
+    if not x.is_cuda:
+        return _time_products
+    if x.dtype not in (torch.float32, torch.float64):
+        return _time_unfolded
     (steps, batch, inputs), (out, _, K) = x.shape, kernel.shape
-    entries = inputs * out
-    if x.device.type == "cpu":
-        return _time_products if entries >= LEAST_MATRIX else None
-    plain = steps * K * batch * entries
-    if x.device.type != "cuda" or plain < CUDA_LEAST:
-        return None
-    if plain >= CUDA_SPECTRA * _time_spectra.work(steps, K, start, length, batch, inputs, out):
+    plain, (least, saving) = steps * K * batch * inputs * out, SPECTRA_TF32 if _tf32(x) else SPECTRA
+    if plain >= least and plain >= saving * _time_spectra.work(steps, K, start, length, batch, inputs, out):
         return _time_spectra
-    return _time_products if steps * batch * entries >= CUDA_PRODUCT else None
+    return _time_unfolded
+
+
+def _tf32(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def _halvings(x: Tensor, kernel: Tensor, start: int) -> int:
-    rows, entries = x.shape[0] * x.shape[1] // (CUDA_ROWS if x.is_cuda else 1), kernel.shape[0] * kernel.shape[1]
+    rows, entries = x.shape[0] * x.shape[1], kernel.shape[0] * kernel.shape[1]
     return 0 if start else _time_products.depth(rows, entries, kernel.shape[2])
 
 
@@ -127,20 +141,30 @@ def _taps(kernel: Tensor) -> Tensor:
 
 
 def _run_forward(x: Tensor, kernel: Tensor, start: int, length: int) -> Tensor:
-    if _way(x, kernel, start, length) is _time_spectra:
-        return _time_spectra.forward(x.contiguous(), _taps(kernel), start, length)
-    return _time_products.forward(x.contiguous(), _taps(kernel), start, length, _halvings(x, kernel, start))
+    way, x, taps = _way(x, kernel, start, length), x.contiguous(), _taps(kernel)
+    if way is _time_spectra:
+        return _time_spectra.forward(x, taps, start, length)
+    if way is _time_unfolded:
+        return _time_unfolded.forward(x, taps, start, length)
+    return _time_products.forward(x, taps, start, length, _halvings(x, kernel, start))
 
 
 def _run_backward(
     g: Tensor, x: Tensor, kernel: Tensor, start: int, to_x: bool, to_kernel: bool
 ) -> tuple[Tensor, Tensor]:
-    g, x, halvings = g.contiguous(), x.contiguous(), _halvings(x, kernel, start)
+    way, g, x = _way(x, kernel, start, len(g)), g.contiguous(), x.contiguous()
     g_x, g_kernel = _gradients(x, kernel, False, to_kernel)
-    if _way(x, kernel, start, len(g)) is _time_spectra:
+    if way is _time_unfolded:
+        if to_x:
+            g_x = _time_unfolded.gradient_of_x(g, _taps(kernel), len(x), start)
+        if to_kernel:
+            _time_unfolded.gradient_of_taps(g, x, g_kernel.movedim(-1, 0), start)
+        return g_x, g_kernel
+    if way is _time_spectra:
         taps = _taps(kernel) if to_x else None
         found = _time_spectra.gradients(g, x, taps, g_kernel.movedim(-1, 0) if to_kernel else None, start)
         return g_x if found is None else found, g_kernel
+    halvings = _halvings(x, kernel, start)
     if to_x:
         g_x = _time_products.gradient_of_x(g, _taps(kernel), len(x), start, halvings)
     if to_kernel:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnkit.ops import _delay_cuda, _delay_operator, _time_products, _time_spectra, cuda, delay, nvrtc
+from snnkit.ops import _delay_cuda, _delay_operator, _time_products, _time_spectra, _time_unfolded, cuda, delay, nvrtc
 from snnkit.ops import delayed_sum as module
 from snnkit.ops.delay import Bilinear, Gauss, Profile, Triangle, delay_kernel
 from snnkit.ops.delayed_sum import delayed_sum, path
@@ -17,7 +17,7 @@ from tests.shared import needs_compiler
 CASES = [(Bilinear(), False), (Triangle(), False), (Triangle(), True), (Gauss(), True)]
 NAMES = ["bilinear", "v1", "triangle", "gauss"]
 DTYPES = [torch.float32, torch.float64]
-WAYS = {"spectra": _time_spectra, "products": _time_products, "conv1d": None}
+WAYS = {"spectra": _time_spectra, "products": _time_products, "one product": _time_unfolded, "conv1d": None}
 
 
 def gpu(test):
@@ -110,8 +110,10 @@ def test_ops_pass_opcheck_on_the_gpu(wide: bool) -> None:
     g = torch.randn(5, 70, 4, device="cuda")
     torch.library.opcheck(_delay_operator._backward.op, (g, *tensors, *constants, wide))
     x, kernel = torch.randn(9, 2, 3, device="cuda"), torch.randn(5, 3, 4, device="cuda")
-    torch.library.opcheck(module._forward.op, (x, kernel, 0, 11))
-    torch.library.opcheck(module._backward.op, (torch.randn(11, 2, 5, device="cuda"), x, kernel, 0, True, True))
+    for dtype in (torch.float32, torch.bfloat16):
+        x, kernel, g = x.to(dtype), kernel.to(dtype), torch.randn(11, 2, 5, device="cuda", dtype=dtype)
+        torch.library.opcheck(module._forward.op, (x, kernel, 0, 11))
+        torch.library.opcheck(module._backward.op, (g, x, kernel, 0, True, True))
 
 
 @gpu
@@ -133,16 +135,42 @@ def test_every_way_over_time_gives_the_sums_of_the_cpu(
 
     expected = run("cpu", torch.float64)
     monkeypatch.setattr(module, "_way", lambda *call: WAYS[way])
+    monkeypatch.setattr(module, "_by_products", lambda *call: way != "conv1d")
     with torch.backends.cudnn.flags(allow_tf32=False):
         for a, b in zip(run("cuda", dtype), expected, strict=True):
             assert (a.cpu() - b).norm() <= (1e-12 if dtype == torch.float64 else 2e-6) * b.norm()
 
 
 @gpu
-def test_rule_sends_large_layers_to_spectra_and_half_to_conv1d() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("piece", [2**28, 2**14])
+def test_half_sums_are_those_of_double_rounded_once(
+    piece: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_time_unfolded, "LARGEST_PIECE", piece)
+    random = torch.Generator().manual_seed(0)
+    x, kernel = torch.randn(40, 3, 70, generator=random), torch.randn(24, 70, 31, generator=random)
+    past, g = torch.randn(6, 3, 70, generator=random), torch.randn(44, 3, 24, generator=random)
+    x, kernel, past, g = (t.to("cuda", dtype) for t in (x, kernel, past, g))
+    assert path(x, kernel) == "one product"
+
+    def run(dtype: torch.dtype) -> list[Tensor]:
+        leaves = [t.to(dtype).requires_grad_() for t in (x, kernel)]
+        y = delayed_sum(*leaves, tail=4, past=past.to(dtype))
+        return [y.detach(), *torch.autograd.grad(y, leaves, g.to(dtype))]
+
+    found, again, expected = run(dtype), run(dtype), run(torch.float64)
+    for a, b, exact in zip(found, again, expected, strict=True):
+        assert torch.equal(a, b) and a.dtype == dtype
+        assert (a.double() - exact).norm() < torch.finfo(dtype).eps / 2 * exact.norm()
+
+
+@gpu
+def test_rule_sends_large_layers_to_spectra_and_half_and_small_ones_to_one_product() -> None:
     x, kernel = torch.zeros(100, 128, 512, device="cuda"), torch.zeros(512, 512, 31, device="cuda")
     assert path(x, kernel) == "spectra (194 products)"
-    assert path(x[:1, :1], kernel) == path(x.half(), kernel.half()) == "conv1d"
+    assert path(x[:, :1], kernel) == path(x.half(), kernel.half()) == "one product"
+    assert path(x, kernel[:, :256]) == "conv1d"  # groups
 
 
 @gpu

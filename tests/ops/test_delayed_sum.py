@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snnkit.ops import _time_products, _time_spectra
+from snnkit.ops import _time_products, _time_spectra, _time_unfolded
 from snnkit.ops import delayed_sum as module
 from snnkit.ops.delayed_sum import delayed_sum, path
 
@@ -39,7 +39,9 @@ def by_hand(x: Tensor, kernel: Tensor, tail: int, past: Tensor | None) -> Tensor
     return y + 0 * kernel.sum()  # keeps the graph where no term exists
 
 
-@pytest.mark.parametrize("way", ["products", "halves", "quarters", "spectra", "blocks of spectra", "conv1d"])
+@pytest.mark.parametrize(
+    "way", ["products", "halves", "quarters", "spectra", "blocks of spectra", "one product", "conv1d"]
+)
 @pytest.mark.parametrize("before", [None, 2, 6, 30])
 @pytest.mark.parametrize("tail", [0, 3, 20])
 @pytest.mark.parametrize("T", [0, 1, 3, 63])
@@ -50,6 +52,9 @@ def test_equals_the_formula(T: int, tail: int, before: int | None, way: str, mon
         monkeypatch.setattr(_time_spectra, "_blocks", lambda K, length: (4, (length + 3) // 4))
     if way.endswith("spectra"):
         monkeypatch.setattr(module, "_way", lambda *call: _time_spectra)
+    if way == "one product":
+        monkeypatch.setattr(module, "_way", lambda *call: _time_unfolded)
+        monkeypatch.setattr(_time_unfolded, "LARGEST_PIECE", 1500)  # bytes of 4 steps of x, of 2 of the gradient
     if way == "conv1d":
         monkeypatch.setattr(module, "LEAST_MATRIX", 10**9)
     x, kernel = case(T)
@@ -104,6 +109,44 @@ def test_every_size_can_be_halved() -> None:
                 torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("out", "small", "piece"), [(5, 0, 2**14), (8, 0, 2**14), (5, 2**12, 2**28)])
+def test_one_product_rounds_half_answers_once(
+    out: int, small: int, piece: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_time_unfolded, "LARGEST_PIECE", piece)
+    monkeypatch.setattr(_time_unfolded, "SMALL_TAPS", small)
+    random = torch.Generator().manual_seed(0)
+    x, taps, g = (
+        torch.randn(shape, generator=random).to(dtype) for shape in ((40, 3, 24), (63, out, 24), (43, 3, out))
+    )
+    g_taps, expected = torch.full_like(taps, torch.nan), torch.empty(taps.shape, dtype=torch.float64)
+    _time_unfolded.gradient_of_taps(g, x, g_taps, 2)
+    _time_products.gradient_of_taps(g.double(), x.double(), expected, 2)
+    exact = [
+        (_time_unfolded.forward(x, taps, 2, 43), _time_products.forward(x.double(), taps.double(), 2, 43)),
+        (_time_unfolded.gradient_of_x(g, taps, 40, 2), _time_products.gradient_of_x(g.double(), taps.double(), 40, 2)),
+        (g_taps, expected),
+    ]
+    for found, sums in exact:
+        assert found.dtype == dtype
+        roundings = 0.5 if dtype.itemsize == 2 else 5  # sums are made in float32 or float64
+        assert (found.double() - sums).norm() < roundings * torch.finfo(dtype).eps * sums.norm()
+
+
+def test_one_product_unfolds_even_pieces_and_a_step_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    real = _time_unfolded.mm
+    monkeypatch.setattr(_time_unfolded, "mm", lambda a, b, out: (rows.append(len(a)), real(a, b, out=out)))
+    x, taps = torch.randn(10, 2, 3), torch.randn(5, 7, 3)  # 3 channels of 4 bytes, filled up to 16
+    expected = _time_products.forward(x, taps, 0, 10)
+    for piece, steps in ((2**28, [10]), (2 * 5 * 16 * 9, [5, 5]), (2 * 5 * 16 * 4, [4, 4, 2]), (1, [1] * 10)):
+        monkeypatch.setattr(_time_unfolded, "LARGEST_PIECE", piece)
+        torch.testing.assert_close(_time_unfolded.forward(x, taps, 0, 10), expected)
+        assert [count // 2 for count in rows] == steps
+        rows.clear()
+
+
 def test_spectra_round_no_worse_than_a_few_units_and_hand_back_what_is_wanted() -> None:
     random = torch.Generator().manual_seed(0)
     x = (torch.rand(100, 2, 256, generator=random) < 0.1).float()
@@ -153,6 +196,30 @@ def test_path_says_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
         assert path(x, kernel) == "conv1d"
     monkeypatch.setattr(module, "_way", lambda *call: _time_spectra)
     assert path(x, kernel) == "spectra (194 products)"
+    monkeypatch.setattr(module, "_way", lambda *call: _time_unfolded)
+    assert path(x, kernel) == "one product"
+
+
+def test_on_cuda_spectra_run_where_they_save_enough_and_one_product_elsewhere() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    def say(T: int, B: int, inputs: int, out: int, K: int, dtype: torch.dtype = torch.float32) -> str:
+        with FakeTensorMode():
+            x, kernel = (torch.empty(s, device="cuda:0", dtype=dtype) for s in ((T, B, inputs), (out, inputs, K)))
+            return path(x, kernel).split(" (")[0]
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, medium in (("highest", "spectra"), ("high", "one product")):  # high: TF32
+            torch.set_float32_matmul_precision(precision)
+            assert say(100, 128, 512, 512, 31) == "spectra"
+            assert say(100, 16, 512, 512, 31) == medium
+            assert say(100, 16, 512, 512, 31, torch.float64) == "spectra"
+            assert say(100, 8, 128, 128, 31) == say(100, 128, 512, 512, 31, torch.bfloat16) == "one product"
+            assert say(100, 512, 512, 512, 1) == "one product"
+            assert say(100, 128, 256, 512, 31) == "spectra"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_large_layers_alone_are_halved() -> None:
@@ -192,6 +259,13 @@ def test_ops_pass_opcheck() -> None:
         torch.library.opcheck(module._forward.op, (x, kernel, 0, T + 2))
         for wanted in ((True, True), (True, False), (False, True)):
             torch.library.opcheck(module._backward.op, (torch.randn(T + 2, 2, 5, dtype=dtype), x, kernel, 0, *wanted))
+
+
+def test_ops_pass_opcheck_by_one_product_of_half_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_way", lambda *call: _time_unfolded)
+    x, kernel = (q.detach() for q in case(9, dtype=torch.bfloat16))
+    torch.library.opcheck(module._forward.op, (x, kernel, 0, 11))
+    torch.library.opcheck(module._backward.op, (torch.randn(11, 2, 5, dtype=x.dtype), x, kernel, 0, True, True))
 
 
 def test_compiles_in_one_graph_for_several_lengths() -> None:
