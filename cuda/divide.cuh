@@ -5,22 +5,28 @@
 //   snn_fast_...        a few units in the last place of a float: for gradients, where nothing hangs on the last bit
 //   snn_fma             a b + c, rounded once
 
-#define SNN_OVER(a, name) snn_over<kPower_##name>(a, c.name, c.over_##name)
+#define SNN_OVER(a, name) snn_over<kPower_##name>(a, c.name, c.over_##name, c.watch)
 #define SNN_INVERSE(name) double over_##name;
 
 // In double, a (1 / b) is within 2^-52 of a / b, and no quotient of two floats comes closer than 2^-49 to the middle
-// between two floats: rounding to float gives a / b to the last bit, in three operations without a branch. They are slow
-// to answer, though. A narrow group waits for every step, so there the quotient is corrected by its remainder (Markstein,
-// 1990), which holds while nothing over- or underflows.
-template <bool power> SNN_INLINE float snn_over(float a, float b, double inverse) {
+// between two floats: rounding to float gives a / b to the last bit, in three operations without a branch. (Below the
+// normal range there are quotients right in the middle: 1e-45 may be missing there.) They are slow to answer, though. Where a lane waits for every step (kFew), the quotient is corrected by its remainder (Markstein,
+// 1990), which holds while nothing over- or underflows. It is only noted where that may not be so: a branch would cost
+// more than the division. Who asked computes those steps again, with `careful`.
+constexpr bool kFew = kWidth == 1 && !kOne;
+struct Watch { mutable bool odd; bool careful; };
+#define SNN_WATCH Watch watch;
+
+template <bool power> SNN_INLINE float snn_over(float a, float b, double inverse, const Watch &watch) {
   if (power) return a * (float)inverse;
-  if (kWidth > 1) return (float)((double)a * inverse);
+  if (!kFew || watch.careful) return (float)((double)a * inverse);
   const float r = (float)inverse, q = a * r;
-  float corrected = fmaf(fmaf(-b, q, a), r, q);
-  if (!(fabsf(a) > 1e-25f && fabsf(a) < 1e25f && fabsf(b) > 1e-10f && fabsf(b) < 1e10f)) corrected = a / b;
-  return corrected;
+  watch.odd |= !(fabsf(a) > 1e-25f && fabsf(a) < 1e25f && fabsf(b) > 1e-10f && fabsf(b) < 1e10f);
+  return fmaf(fmaf(-b, q, a), r, q);
 }
-template <bool power> SNN_INLINE double snn_over(double a, double b, double inverse) { return power ? a * inverse : a / b; }
+template <bool power> SNN_INLINE double snn_over(double a, double b, double inverse, const Watch &) {
+  return power ? a * inverse : a / b;
+}
 
 SNN_INLINE float snn_fma(float a, float b, float c) { return fmaf(a, b, c); }
 SNN_INLINE double snn_fma(double a, double b, double c) { return fma(a, b, c); }

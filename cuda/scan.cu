@@ -8,12 +8,13 @@
 //   kThreads       threads of a block; kResident of them should fit on a multiprocessor
 //   kOne, kStash   there is one chunk, of all steps; x and the states of the earlier chunks wait in shared memory
 //   kPower_tau     for each divisor: it is a power of two
+//   kKeep          the forward leaves the states before each chunk to the backward
 //   kStill         one row of x is read at every step, and its gradient is one row
 // A row is one sample: F lanes that lie side by side. All strides count elements.
 
 #define COUNT(position, name) +1
 constexpr int kStates = 0 STATES(COUNT);
-constexpr int kTensors = 0 SCALARS(COUNT) LANES(COUNT), kLaneTensors = 0 LANES(COUNT);
+constexpr int kScalars = 0 SCALARS(COUNT), kLaneTensors = 0 LANES(COUNT), kTensors = kScalars + kLaneTensors;
 #define COUNT_TRACE(position, index, name) +1
 constexpr int kTraces = 0 TRACES(COUNT_TRACE);
 __device__ constexpr int at_least_one(int n) { return n > 0 ? n : 1; }
@@ -27,7 +28,7 @@ struct Arguments {
   int64_t g_step, g_row;
   io *g_x;                            // [steps, rows, lanes], with kStill [rows, lanes]: the sum over the steps
   int64_t g_x_step;
-  real *starts;                       // [chunks, states, rows, lanes]: working memory, without kStash
+  real *starts;                       // [chunks, states, rows, lanes]: the states before each chunk, without kStash
   const real *coefficients[at_least_one(kTensors)];  // SCALARS: one value; LANES: [lanes]
   const real *before[kStates];                       // [rows, lanes], or null: start from the numbers
   real *after[kStates];                              // [rows, lanes], or null
@@ -39,13 +40,13 @@ struct Arguments {
   double numbers[at_least_one(kNumbers + kStates)];  // NUMBERS, then the initial value of each state
 };
 
-// Where a thread works: a group of lanes and, of the rows, a segment.
+// A piece of work: a group of lanes and, of the rows, a segment.
+SNN_INLINE int64_t places(const Arguments &a) { return a.segments * (a.lanes / kWidth); }
+
 struct Place {
   int64_t segment, lane;
-  bool works;
-  __device__ explicit Place(const Arguments &a) {
-    const int64_t groups = a.lanes / kWidth, index = (int64_t)blockIdx.x * kThreads + threadIdx.x;
-    works = index < a.segments * groups;
+  __device__ Place(const Arguments &a, int64_t index) {
+    const int64_t groups = a.lanes / kWidth;
     if (a.segments == 1) {
       segment = 0, lane = index * kWidth;
     } else if (a.segments * groups < (1ll << 31)) {
@@ -63,6 +64,7 @@ SNN_INLINE void coefficients_of(const Arguments &a, int64_t lane, Coefficients (
 #define NONE_YET(position, name) common.name = 1;
 #define INVERT(name) common.over_##name = 1.0 / (double)common.name;
   NUMBERS(NUMBER) SCALARS(SCALAR) LANES(NONE_YET) DIVISORS(INVERT)
+  common.watch.careful = false;
 #pragma unroll
   for (int i = 0; i < kWidth; i++) {
     c[i] = common;
@@ -113,11 +115,27 @@ SNN_INLINE void advance(const Group<io> &x, const Coefficients (&c)[kWidth], Sta
   }
 }
 
+// A chunk of steps from the states before it: all of it, or as far as there are steps. Where a division was not sure of its
+// last bit, once more, with care.
+template <typename Step> SNN_INLINE void walk(Coefficients (&c)[kWidth], State (&state)[kWidth], const Step &step) {
+  const State first = state[0];
+  c[0].watch.odd = false;
+#pragma unroll
+  for (int u = 0; u < kChunk; u++) step(u);
+  if (!kFew || !c[0].watch.odd) return;
+  state[0] = first;
+  c[0].watch.careful = true;
+#pragma unroll
+  for (int u = 0; u < kChunk; u++) step(u);
+  c[0].watch.careful = false;
+}
+
 #ifndef SNN_BACKWARD
 
 extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_forward(const __grid_constant__ Arguments a) {
-  const Place place(a);
-  if (!place.works) return;
+  const int64_t index = (int64_t)blockIdx.x * kThreads + threadIdx.x;
+  if (index >= places(a)) return;
+  const Place place(a, index);
   const int64_t here = place.segment * a.lanes + place.lane, size = a.rows * a.lanes, steps = steps_of(a);
   const io *const x_here = a.x + place.segment * a.x_row + place.lane;
   Coefficients c[kWidth];
@@ -130,16 +148,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_forward(c
   for (int64_t begin = 0; begin < steps; begin += kChunk) {
     Group<io> next[kChunk];
     if (!kOne) load_chunk(x_here, a.x_step, begin + kChunk, steps, next);  // on their way while this chunk is computed
-#pragma unroll
-    for (int u = 0; u < kChunk; u++) {
+#define KEEP_START(position, name) \
+    if (kKeep) store(lanes_of_##name(state), a.starts + (begin / kChunk * kStates + position) * size + here);
+    STATES(KEEP_START)
+    walk(c, state, [&](int u) {
       const int64_t t = begin + u;
-      if (t >= steps) break;
+      if (t >= steps) return;
       real out[kWidth];
       advance(x[u], c, state, out);
       store(rounded<io>(out), a.s + t * size + here);
 #define TRACE(position, index, name) store(lanes_of_##name(state), a.traces[position] + t * size + here);
       TRACES(TRACE)
-    }
+    });
 #pragma unroll
     for (int u = 0; u < kChunk && !kOne; u++) x[u] = next[u];
   }

@@ -3,20 +3,33 @@
 // It reads x and g_s once and writes g_x once. A thread walks its lanes forwards, keeping the states before every chunk of
 // kChunk steps, then takes the chunks from the last to the first: computes the chunk's states again, in registers, and
 // walks it in reverse. x waits in shared memory where it fits (kStash), else it is read again; with one chunk (kOne)
-// everything stays in registers.
+// everything stays in registers. Where the forward kept the states (kKeep), the first walk falls away.
+//
+// With one lane a thread (kFew) there are few threads, and a step waits for the last: then the states of the chunk before
+// are computed between the steps of the reverse, which do not wait for them.
 
-// With one lane a thread there are few threads, and a step waits for the last: then the states of the chunk before are
-// computed between the steps of the reverse, which do not wait for them.
-constexpr bool kAhead = kWidth == 1 && !kOne;
-
-// Gradients of the coefficients, summed over the steps, rows and (SCALARS) lanes of a thread.
+// Gradients of the coefficients: for SCALARS summed over all that a thread does, for LANES over steps and rows.
 struct Sums {
 #define SUM(position, name) double name;
 #define LANE_SUM(position, name) double name[kWidth];
   SCALARS(SUM) LANES(LANE_SUM)
 };
 
-// What waits for the second pass: x of each chunk but the last, and the states before it.
+// The same over one chunk, in the lanes' own precision.
+struct ChunkSums {
+#define CHUNK_SUM(position, name) real name;
+#define LANE_CHUNK_SUM(position, name) real name[kWidth];
+  SCALARS(CHUNK_SUM) LANES(LANE_CHUNK_SUM)
+
+  __device__ void empty_into(Sums &sums) {
+#define ADD_CHUNK(position, name) sums.name += (double)name, name = 0;
+#define ADD_LANE_CHUNK(position, name) \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++) sums.name[i] += (double)name[i], name[i] = 0;
+    SCALARS(ADD_CHUNK) LANES(ADD_LANE_CHUNK)
+  }
+};
+
+// What waits for the second walk: x of each chunk, and the states before it.
 struct Kept {
   Group<io> *x;
   real *starts;
@@ -44,7 +57,7 @@ struct Kept {
       for (int u = 0; u < kChunk; u++) x[(chunk * kChunk + u) * kThreads].piece = from[u].piece;
   }
 
-  __device__ void get(int64_t chunk, State (&state)[kWidth], Group<io> (&to)[kChunk]) const {
+  __device__ void get_state(int64_t chunk, State (&state)[kWidth]) const {
 #define GET(position, name)                                                                       \
     {                                                                                             \
       Group<real> lanes;                                                                          \
@@ -53,6 +66,9 @@ struct Kept {
         state[i].name = kStash ? starts[((chunk * kStates + position) * kWidth + i) * kThreads] : lanes.lane[i]; \
     }
     STATES(GET)
+  }
+
+  __device__ void get_x(int64_t chunk, Group<io> (&to)[kChunk]) const {
 #pragma unroll
     for (int u = 0; u < kChunk; u++) {
       if (kStash) to[u].piece = x[(chunk * kChunk + u) * kThreads].piece;
@@ -63,21 +79,17 @@ struct Kept {
 
 // The reverse of one step: g holds the gradients of the states after it, then of those before it.
 SNN_INLINE void reverse(const Group<io> &x, const State (&before)[kWidth], const Coefficients (&c)[kWidth],
-                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], Sums &sums) {
-#define NOTHING(position, name) real sum_##name = 0;
-  SCALARS(NOTHING)
+                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], ChunkSums &sums) {
 #pragma unroll
   for (int i = 0; i < kWidth; i++) {
     State g_before;
     Gradients g_c;
     g_x[i] = backward(to_real(x.lane[i]), before[i], c[i], to_real(g_s.lane[i]), g[i], g_before, g_c);
     g[i] = g_before;
-#define ADD(position, name) sum_##name += g_c.name;
-#define ADD_LANE(position, name) sums.name[i] += (double)g_c.name;
+#define ADD(position, name) sums.name += g_c.name;
+#define ADD_LANE(position, name) sums.name[i] += g_c.name;
     SCALARS(ADD) LANES(ADD_LANE)
   }
-#define ADD_SUM(position, name) sums.name += (double)sum_##name;
-  SCALARS(ADD_SUM)
 }
 
 // The states before each step of a chunk, computed again. Nothing asks whether a step lies past the end: a condition
@@ -90,21 +102,15 @@ SNN_INLINE void again_one(const Group<io> &x, const Coefficients (&c)[kWidth], S
   advance(x, c, state, out);
 }
 
-SNN_INLINE void again(const Group<io> (&x)[kChunk], const Coefficients (&c)[kWidth], State (&state)[kWidth],
-                      State (&before)[kChunk][kWidth]) {
-#pragma unroll
-  for (int u = 0; u < kChunk; u++) again_one(x[u], c, state, before[u]);
-}
-
 // The lanes of one row, from the last step to the first.
-SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, const Coefficients (&c)[kWidth],
-                             Sums &sums) {
+SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coefficients (&c)[kWidth], Sums &sums) {
   const int64_t here = row * a.lanes + lane, size = a.rows * a.lanes, steps = steps_of(a);
-  const int64_t chunks = kOne ? 1 : (steps + kChunk - 1) / kChunk;
+  const int64_t chunks = kOne || steps == 0 ? 1 : (steps + kChunk - 1) / kChunk;
   const io *const x_here = a.x + row * a.x_row + lane, *const g_here = a.g_s + row * a.g_row + lane;
   const Kept kept(a, chunks, x_here, here, size);
   State state[kWidth], g[kWidth];
   real still[kWidth] = {};
+  ChunkSums chunk_sums = {};
   start(a, here, state);
 #define ARRIVE(position, name)                                                                    \
   {                                                                                               \
@@ -116,32 +122,33 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, cons
   STATES(ARRIVE)
 
   Group<io> x[kChunk], g_s[kChunk];
-  load_chunk(x_here, a.x_step, 0, steps, x);
   load_chunk(g_here, a.g_step, (chunks - 1) * kChunk, steps, g_s);
-  for (int64_t k = 0; k + 1 < chunks && !kOne; k++) {
+  load_chunk(x_here, a.x_step, kKeep ? (chunks - 1) * kChunk : 0, steps, x);
+  if (kKeep) kept.get_state(chunks - 1, state);
+  for (int64_t k = 0; k + 1 < chunks && !kOne && !kKeep; k++) {
     Group<io> next[kChunk];
     load_chunk(x_here, a.x_step, (k + 1) * kChunk, steps, next);
     kept.put(k, state, x);
-#pragma unroll
-    for (int u = 0; u < kChunk; u++) {
+    walk(c, state, [&](int u) {
       real out[kWidth];
       advance(x[u], c, state, out);
-    }
+    });
 #pragma unroll
     for (int u = 0; u < kChunk; u++) x[u] = next[u];
   }
 
   State before[kChunk][kWidth];
-  again(x, c, state, before);
+  walk(c, state, [&](int u) { again_one(x[u], c, state, before[u]); });
   for (int64_t k = chunks - 1; k >= 0; k--) {
     const int64_t begin = k * kChunk;
     Group<io> g_next[kChunk], x_next[kChunk];
     State earlier[kChunk][kWidth];
     if (!kOne && k > 0) load_chunk(g_here, a.g_step, begin - kChunk, steps, g_next);
-    if (kAhead && k > 0) kept.get(k - 1, state, x_next);
+    if (kFew && k > 0) kept.get_x(k - 1, x_next), kept.get_state(k - 1, state);
+    if (kFew) c[0].watch.odd = false;
 #pragma unroll
     for (int u = kChunk - 1; u >= 0; u--) {
-      if (kAhead) again_one(x_next[kChunk - 1 - u], c, state, earlier[kChunk - 1 - u]);
+      if (kFew) again_one(x_next[kChunk - 1 - u], c, state, earlier[kChunk - 1 - u]);
       const int64_t t = begin + u;
       if (t >= steps) continue;
 #define TRACE_GRADIENT(position, index, name)                                                     \
@@ -151,17 +158,21 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, cons
       }
       TRACES(TRACE_GRADIENT)
       real g_x[kWidth];
-      reverse(x[u], before[u], c, g_s[u], g, g_x, sums);
+      c[0].watch.careful = kFew;
+      reverse(x[u], before[u], c, g_s[u], g, g_x, chunk_sums);
+      c[0].watch.careful = false;
       if (kStill) {
 #pragma unroll
         for (int i = 0; i < kWidth; i++) g_x[i] = still[i] = t + 1 < steps ? still[i] + g_x[i] : g_x[i];
       }
       if (!kStill || t == 0) store(rounded<io>(g_x), a.g_x + t * a.g_x_step + here);
     }
+    chunk_sums.empty_into(sums);
     if (kOne || k == 0) break;
-    if (!kAhead) {
-      kept.get(k - 1, state, x_next);
-      again(x_next, c, state, earlier);
+    if (!kFew) kept.get_x(k - 1, x_next);
+    if (!kFew || c[0].watch.odd) {
+      kept.get_state(k - 1, state);
+      walk(c, state, [&](int u) { again_one(x_next[u], c, state, earlier[u]); });
     }
 #pragma unroll
     for (int u = 0; u < kChunk; u++) {
@@ -189,20 +200,25 @@ SNN_INLINE double block_sum(double value) {
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(const __grid_constant__ Arguments a) {
-  const Place place(a);
   Sums sums = {};
-  if (place.works) {
+  // A thread takes several places where sums over all of them are wanted: they cost more than a place itself.
+  for (int64_t index = (int64_t)blockIdx.x * kThreads + threadIdx.x; index < places(a);
+       index += (int64_t)gridDim.x * kThreads) {
+    const Place place(a, index);
     const bool single = a.segments == a.rows;
     const int64_t first = single ? place.segment : place.segment * a.rows / a.segments;
     const int64_t last = single ? first + 1 : (place.segment + 1) * a.rows / a.segments;
     Coefficients c[kWidth];
     coefficients_of(a, place.lane, c);
     for (int64_t row = first; row < last; row++) backward_row(a, row, place.lane, c, sums);
-#define KEEP(position, name)                                                                      \
-    if (a.g_coefficients[position])                                                               \
-      _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                          \
-        a.g_coefficients[position][place.segment * a.lanes + place.lane + i] = sums.name[i];
-    LANES(KEEP)
+#define LEAVE_SUM(position, name)                                                                 \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++) {                                          \
+      if (a.g_coefficients[position])                                                             \
+        a.g_coefficients[position][place.segment * a.lanes + place.lane + i] = sums.name[i];      \
+      sums.name[i] = 0;                                                                           \
+    }
+    LANES(LEAVE_SUM)
+    if (!kScalars) break;
   }
 #define TOTAL(position, name)                                                                     \
   {                                                                                               \

@@ -41,7 +41,7 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
             f"typedef {real} real;",
             _table("DIVISORS", ((program.name_of(i),) for i in divisors(program))),
             _struct("State", states),
-            _struct("Coefficients", names, "DIVISORS(SNN_INVERSE)"),
+            _struct("Coefficients", names, "DIVISORS(SNN_INVERSE) SNN_WATCH"),
             _struct("Gradients", tensors),
             f"constexpr long kNumbers = {len(numbers)};",
             _table("STATES", enumerate(states)),

@@ -79,8 +79,8 @@ def _pointers(tensors: Sequence[Tensor | None]) -> Any:
 # Most calls are simple: x in one piece, no tensors beside it. A small call is all overhead, so these go a short way.
 
 
-def simple_forward(program: Program, x: Tensor, numbers: Sequence[float]) -> Tensor:
-    """The output of a simple call."""
+def simple_forward(program: Program, x: Tensor, numbers: Sequence[float], keep: bool) -> tuple[Tensor, None]:
+    """The output of a simple call; nothing is kept for the backward."""
     out, total, size = torch.empty_like(x), x.shape[0], x.numel()
     lanes, threads, constants = size // total, _threads(size), _constants(tuple(numbers))
     arguments = _pack(
@@ -88,10 +88,10 @@ def simple_forward(program: Program, x: Tensor, numbers: Sequence[float]) -> Ten
         0, 0, 0, 0, 0, 0,
     )  # fmt: skip
     kernel(program, x.dtype, "", ()).forward(arguments)
-    return out
+    return out, None
 
 
-def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[float]) -> Tensor:
+def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[float], kept: None) -> Tensor:
     """The gradient of a simple call; g lies like x."""
     g_x, total, size = torch.empty_like(x), x.shape[0], x.numel()
     lanes, threads, constants = size // total, _threads(size), _constants(tuple(numbers))

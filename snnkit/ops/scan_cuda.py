@@ -22,6 +22,7 @@ IO = {torch.float32: "float", torch.float64: "double", torch.float16: "half", to
 """What a dtype is called in the texts."""
 
 _PARTS = 1 << 19  # values a lane whose parameter gradients are summed apart: set by the shape alone
+_BLOCKS = 1 << 12  # of a backward that sums over lanes: each leaves one number
 
 
 @functools.lru_cache(maxsize=1024)
@@ -46,7 +47,8 @@ def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[st
             f"#define SNN_{which}",
             f"constexpr int kWidth = {work.width}, kChunk = {work.chunk};",
             f"constexpr int kThreads = {work.threads}, kResident = {work.resident};",
-            f"constexpr bool kOne = {work.one:d}, kStash = {work.stash:d}, kStill = {work.still:d};",
+            f"constexpr bool kOne = {work.one:d}, kStash = {work.stash:d};",
+            f"constexpr bool kKeep = {work.keep:d}, kStill = {work.still:d};",
             *(
                 f"constexpr bool kPower_{program.name_of(i)} = {power:d};"
                 for i, power in zip(divisors(program), powers, strict=True)
@@ -121,44 +123,59 @@ class _Launch(NamedTuple):
 @functools.lru_cache(maxsize=4096)
 def _launch(
     program: Program, numbers: tuple[float, ...], dtype: torch.dtype, steps: int, lanes: int, aligned: int, which: str,
-    device: int,
+    keep: bool, device: int,
 ) -> _Launch:  # fmt: skip
     states = len(program.states)
-    cut = forward_work if which == "FORWARD" else backward_work
-    work = cut(dtype, states, steps, lanes, aligned)._replace(powers=_powers(program, numbers))
-    run = kernel(program, dtype, "", (), work, which, device)
-    starts = work.starts(states, steps, lanes) if which == "BACKWARD" else 0
+    back = backward_work(dtype, states, steps, lanes, aligned)
+    starts = back.starts(states, steps, lanes)
+    keep = keep and starts > 0
+    if which == "FORWARD":
+        work = forward_work(dtype, states, steps, lanes, aligned)
+        work, starts = (work.keeping(back), starts) if keep else (work, 0)
+    else:
+        work = back._replace(keep=keep)
+    run = kernel(program, dtype, "", (), work._replace(powers=_powers(program, numbers)), which, device)
     return _Launch(run, run.blocks(1, lanes), work.shared(dtype, states, steps), starts, (*run.nothing, *numbers))
 
 
 _ALIGNED = 15  # an address further aligned than to 16 numbers is aligned enough
 
 
-def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...]) -> Tensor:
-    """The output of a simple call."""
+def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...], keep: bool) -> tuple[Tensor, Tensor | None]:
+    """The output of a simple call, and, to ``keep`` for a backward of many steps, the states before each chunk."""
     out, total, at = torch.empty_like(x), x.shape[0], x.data_ptr()
     lanes = x.numel() // total
     aligned = (lanes | at // x.itemsize) & _ALIGNED
-    run, blocks, shared, _, rest = _launch(
-        program, numbers, x.dtype, total, lanes, aligned, "FORWARD", x.get_device()
+    run, blocks, shared, starts, rest = _launch(
+        program, numbers, x.dtype, total, lanes, aligned, "FORWARD", keep, x.get_device()
     )  # fmt: skip
-    arguments = run.pack(total, 1, lanes, 1, at, lanes, 0, out.data_ptr(), 0, 0, 0, 0, 0, 0, *rest)
+    kept = x.new_empty(starts, dtype=compute_dtype(x)) if starts else None
+    arguments = run.pack(
+        total, 1, lanes, 1, at, lanes, 0, out.data_ptr(), 0, 0, 0, 0, 0, 0 if kept is None else kept.data_ptr(), *rest
+    )
     run.function(blocks, run.work.threads, shared, arguments)
-    return out
+    return out, kept
 
 
-def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: tuple[float, ...]) -> Tensor:
-    """The gradient of a simple call; g lies like x."""
+def simple_backward(
+    program: Program, g: Tensor, x: Tensor, numbers: tuple[float, ...], kept: Tensor | None
+) -> Tensor:  # fmt: skip
+    """The gradient of a simple call; g lies like x. ``kept`` is what the forward kept."""
     g_x, total, at, g_at = torch.empty_like(x), x.shape[0], x.data_ptr(), g.data_ptr()
     lanes = x.numel() // total
-    aligned = (lanes | (at | g_at) // x.itemsize) & _ALIGNED
+    # What was kept fits the cut that x alone made: a gradient that lies worse is copied.
+    if kept is not None and g_at % 16:
+        g = g.clone()
+        g_at = g.data_ptr()
+    aligned = (lanes | (at if kept is not None else at | g_at) // x.itemsize) & _ALIGNED
     run, blocks, shared, starts, rest = _launch(
-        program, numbers, x.dtype, total, lanes, aligned, "BACKWARD", x.get_device()
+        program, numbers, x.dtype, total, lanes, aligned, "BACKWARD", kept is not None, x.get_device()
     )  # fmt: skip
-    memory = x.new_empty(starts, dtype=compute_dtype(x)) if starts else None
+    if starts and kept is None:
+        kept = x.new_empty(starts, dtype=compute_dtype(x))
     arguments = run.pack(
         total, 1, lanes, 1, at, lanes, 0, 0, g_at, lanes, 0, g_x.data_ptr(), lanes,
-        0 if memory is None else memory.data_ptr(), *rest,
+        0 if kept is None else kept.data_ptr(), *rest,
     )  # fmt: skip
     run.function(blocks, run.work.threads, shared, arguments)
     return g_x
@@ -198,17 +215,23 @@ def backward(
     g_x = call.sequence_like(len(x))
     g_before = [call.row_like() for _ in before]
     g_output, g_last, g_traces = split(program, final, gradients)
-    g_s = call.sequence(x.new_zeros(()).expand(call.total, *x.shape[1:]) if g_output is None else g_output)
+    g_s = None if g_output is None else call.sequence(g_output)
     g_after, g_traces = call.states(g_last, 1), call.states(g_traces, 2)
     rows, lanes = call.rows_and_lanes(g_s)
+    if g_s is None:  # one row of zeros is enough
+        g_s = x.new_zeros(lanes).expand(call.total, rows, lanes)
     aligned = lanes | call.x_step | (call.x.stride(1) if rows > 1 else 0)
     aligned |= _alignment(call.x, g_s, *call.before, *g_after, *g_traces)
     aligned |= g_s.stride(0) | (g_s.stride(1) if rows > 1 else 0)
     work = backward_work(x.dtype, states, call.total, rows * lanes, aligned)
     work = work._replace(still=call.repeated, powers=_powers(program, tuple(numbers)))
+    if call.letters:
+        work = work.summing()
     run = kernel(program, x.dtype, call.letters, record, work, "BACKWARD", x.get_device())
     segments = min(rows, max(_PARTS // lanes, 1)) if "l" in call.letters and lanes else rows
     blocks = run.blocks(segments, lanes)
+    if "s" in call.letters:
+        blocks = min(blocks, _BLOCKS)
     sums: list[Tensor | None] = []
     for index, letter in zip(program.tensor_coefficients, call.letters, strict=True):
         shape = (segments, lanes) if letter == "l" else (blocks,)

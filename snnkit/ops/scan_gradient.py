@@ -13,7 +13,7 @@ from torch import Tensor
 from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
 from snnkit.ops.registered import is_plain
-from snnkit.ops.scan_operator import scan_backward, scan_forward
+from snnkit.ops.scan_operator import scan_backward, scan_forward, with_gradient
 
 
 def differentiable_scan(
@@ -33,7 +33,7 @@ def simple_scan(x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tens
     """``differentiable_scan`` of x alone; ``is_simple(x)`` must hold."""
     if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:
         return _Simple.apply(x, program, numbers)
-    return _short_way(x).simple_forward(program, x, numbers)
+    return _short_way(x).simple_forward(program, x, numbers, False)[0]
 
 
 def is_simple(x: Tensor) -> bool:
@@ -95,7 +95,10 @@ def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
     x, *tensors = ctx.saved_tensors
     numbers, steps, key, coefficients = ctx.rest
     found = scan_backward.way(x)(gradients, x, tensors[:coefficients], tensors[coefficients:], numbers, steps, key)
-    return found[0], None, None, None, None, *found[1:]
+    g_coefficients = found[1 : 1 + coefficients]
+    if coefficients and not torch.compiler.is_compiling():  # none instead of zeros: torch does not go on from there
+        g_coefficients = [g if w else None for g, w in zip(g_coefficients, with_gradient(key), strict=True)]
+    return found[0], None, None, None, None, *g_coefficients, *found[1 + coefficients :]
 
 
 class _Eager(torch.autograd.Function):
@@ -116,17 +119,18 @@ class _Simple(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
+        out, kept = _short_way(x).simple_forward(program, x, numbers, True)
         ctx.save_for_backward(x)
-        ctx.rest = program, numbers
-        return _short_way(x).simple_forward(program, x, numbers)
+        ctx.rest = program, numbers, kept
+        return out
 
     @staticmethod
     @_once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
-        program, numbers = ctx.rest
+        program, numbers, kept = ctx.rest
         (x,) = ctx.saved_tensors
         if g.is_contiguous() and g.dtype == x.dtype and is_plain(g):
-            return _short_way(x).simple_backward(program, g, x, numbers), None, None
+            return _short_way(x).simple_backward(program, g, x, numbers, kept), None, None
         return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 
 

@@ -35,6 +35,13 @@ def _kind(key: str) -> _Kind:
     return _Kind(program_by_key[name], tuple(record.split(",")) if record else (), final == "1")
 
 
+@functools.cache
+def with_gradient(key: str) -> tuple[bool, ...]:
+    """For each coefficient, whether a gradient reaches it; of the others the operator returns zeros."""
+    program = _kind(key).program
+    return tuple(i in program.g_coefficients for i in program.tensor_coefficients)
+
+
 def implementation(x: Tensor) -> ModuleType:
     """The file whose forward and backward a call with x takes."""
     if x.is_cpu:

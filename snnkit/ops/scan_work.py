@@ -25,6 +25,7 @@ class Work(NamedTuple):
     resident: int = 1  # blocks that a multiprocessor should hold at once: bounds the registers
     one: bool = False  # there is one chunk, of all steps
     stash: bool = False  # x and the states of the earlier chunks wait in shared memory
+    keep: bool = False  # the forward leaves the states before each chunk to the backward
     still: bool = False  # one row of x is read at every step
     powers: tuple[bool, ...] = ()  # for each divisor of the step: a power of two, so that its inverse is exact
 
@@ -35,6 +36,14 @@ class Work(NamedTuple):
     def starts(self, states: int, steps: int, size: int) -> int:
         """Numbers of memory for the states of ``size`` lanes at the start of each chunk; 0 if they wait elsewhere."""
         return 0 if self.one or self.stash else -(-steps // self.chunk) * states * size
+
+    def summing(self) -> Work:
+        """The same with room for the sums over lanes: they take registers."""
+        return self._replace(resident=max(2 * self.resident // 3, 1))
+
+    def keeping(self, backward: Work) -> Work:
+        """This forward, leaving the states to a backward that would compute them."""
+        return self._replace(chunk=backward.chunk, one=False, keep=True)
 
 
 _NOTHING = Work(width=1, chunk=1, threads=64)  # states pass by
@@ -48,7 +57,7 @@ def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligne
     threads = _threads(lanes // width)
     if steps <= _SHORT // 2:
         return Work(width, steps, threads, one=True)
-    return Work(width, 32 if width == 1 else 4, threads)
+    return Work(width, 16 if width == 1 else 4, threads)
 
 
 def backward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
@@ -72,7 +81,7 @@ def backward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, align
     threads = _threads(lanes // width)
     if width > 1 and _kept(dtype, states, steps, width, chunk=4) * threads <= _SHARED:
         return Work(width, 4, threads, 4 if states == 1 else 3, stash=True)
-    return Work(width, 32 if width == 1 else 8, threads)
+    return Work(width, 16 if width == 1 else 8, threads)
 
 
 def _kept(dtype: torch.dtype, states: int, steps: int, width: int, chunk: int) -> int:

@@ -269,10 +269,11 @@ def check_quotients(x: Tensor, tau: Tensor | float) -> None:
 
 @gpus()
 @pytest.mark.parametrize("dtype", WHOLE, ids=str)
-@pytest.mark.parametrize("rows", [1, 8], ids=["narrow", "wide"])
-def test_a_division_is_exact_for_every_size_of_both_numbers(rows, dtype):
-    count = 1 << 17
-    x = magnitudes(2 * rows * count, 1, dtype).view(2, rows, count)
+# With few lanes and many steps the quotient is corrected by its remainder, else it is a product in double.
+@pytest.mark.parametrize("length, rows", [(2, 1), (2, 8), (20, 1)], ids=["narrow", "wide", "long"])
+def test_a_division_is_exact_for_every_size_of_both_numbers(length, rows, dtype):
+    count = 1 << (17 if length == 2 else 14)
+    x = magnitudes(length * rows * count, 1, dtype).view(length, rows, count)
     check_quotients(x, magnitudes(count, 2, dtype))
     powers = [2.0, -2.0, 0.25, *(2.0**e for e in (100, -100, 125, -125, 126, -126, 127, -127, -128, -149))]
     for tau in (*powers, 3.7, -3.7, 1.0 / 3.0, 10.0, 1e30, 1e-30, 1e-39, 1e38):
@@ -281,22 +282,16 @@ def test_a_division_is_exact_for_every_size_of_both_numbers(rows, dtype):
 
 
 @gpus()
-@pytest.mark.parametrize(
-    "rows",
-    [
-        pytest.param(1, id="narrow"),
-        # 6 % of such ties, all below 1.2e-38: divide.cuh multiplies by an inverse there.
-        pytest.param(8, id="wide", marks=pytest.mark.xfail(strict=False, reason="wide groups multiply by 1 / b")),
-    ],
-)
-def test_a_subnormal_quotient_in_the_middle_between_two_numbers_is_rounded_to_even(rows):
-    # a / b = (k + 1/2) 2^-149 exactly, for b with many bits: a product with 1 / b misses the tie.
-    noise, count = torch.Generator().manual_seed(1), 1 << 17
+@pytest.mark.parametrize("length, rows", [(2, 1), (2, 8), (20, 1)], ids=["narrow", "wide", "long"])
+def test_a_subnormal_quotient_in_the_middle_between_two_numbers_is_rounded_to_one_of_them(length, rows):
+    # a / b = (k + 1/2) 2^-149 exactly, for b with many bits: a product with 1 / b misses the tie (divide.cuh).
+    noise, count = torch.Generator().manual_seed(1), 1 << 14
     odd, middle = (2 * torch.randint(1 << 11, (count,), generator=noise) + 1.0 for _ in range(2))
     power = torch.randint(1, 60, (count,), generator=noise)
     tau = torch.ldexp(odd.double(), power)
-    x = torch.ldexp(tau * middle, torch.tensor(-150)).float()
-    check_quotients(x.expand(2, rows, count).contiguous(), tau.float())
+    x = torch.ldexp(tau * middle, torch.tensor(-150)).float().expand(length, rows, count).contiguous()
+    expected = x / tau.float()
+    assert ((quotients(x, tau.float()).double() - expected.double()).abs() <= 2.0**-149).all()
 
 
 @gpus()
