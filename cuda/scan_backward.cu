@@ -15,17 +15,15 @@ struct Sums {
   SCALARS(SUM) LANES(LANE_SUM)
 };
 
-// The same over one chunk, in the lanes' own precision.
+// For LANES the sums over one chunk, in the lanes' own precision.
 struct ChunkSums {
-#define CHUNK_SUM(position, name) real name;
 #define LANE_CHUNK_SUM(position, name) real name[kWidth];
-  SCALARS(CHUNK_SUM) LANES(LANE_CHUNK_SUM)
+  LANES(LANE_CHUNK_SUM)
 
   __device__ void empty_into(Sums &sums) {
-#define ADD_CHUNK(position, name) sums.name += (double)name, name = 0;
 #define ADD_LANE_CHUNK(position, name) \
     _Pragma("unroll") for (int i = 0; i < kWidth; i++) sums.name[i] += (double)name[i], name[i] = 0;
-    SCALARS(ADD_CHUNK) LANES(ADD_LANE_CHUNK)
+    LANES(ADD_LANE_CHUNK)
   }
 };
 
@@ -79,17 +77,23 @@ struct Kept {
 
 // The reverse of one step: g holds the gradients of the states after it, then of those before it.
 SNN_INLINE void reverse(const Group<io> &x, const State (&before)[kWidth], const Coefficients (&c)[kWidth],
-                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], ChunkSums &sums) {
+                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], Sums &sums,
+                        ChunkSums &chunk_sums) {
+#define NOTHING(position, name) real sum_##name = 0;
+  SCALARS(NOTHING)
 #pragma unroll
   for (int i = 0; i < kWidth; i++) {
     State g_before;
     Gradients g_c;
     g_x[i] = backward(to_real(x.lane[i]), before[i], c[i], to_real(g_s.lane[i]), g[i], g_before, g_c);
     g[i] = g_before;
-#define ADD(position, name) sums.name += g_c.name;
-#define ADD_LANE(position, name) sums.name[i] += g_c.name;
+#define ADD(position, name) sum_##name += g_c.name;
+#define ADD_LANE(position, name) chunk_sums.name[i] += g_c.name;
     SCALARS(ADD) LANES(ADD_LANE)
   }
+  // In float64 after every step: over many lanes such sums nearly cancel.
+#define ADD_SUM(position, name) sums.name += (double)sum_##name;
+  SCALARS(ADD_SUM)
 }
 
 // The states before each step of a chunk, computed again. Nothing asks whether a step lies past the end: a condition
@@ -159,7 +163,7 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
       TRACES(TRACE_GRADIENT)
       real g_x[kWidth];
       c[0].watch.careful = kFew;
-      reverse(x[u], before[u], c, g_s[u], g, g_x, chunk_sums);
+      reverse(x[u], before[u], c, g_s[u], g, g_x, sums, chunk_sums);
       c[0].watch.careful = false;
       if (kStill) {
 #pragma unroll
