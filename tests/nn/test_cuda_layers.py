@@ -65,6 +65,8 @@ def network() -> torch.nn.Sequential:
     torch.manual_seed(0)
     first, second = snn.LIF(tau=2.0, learn=("tau",), shape=(9,)), snn.PLIF(tau=3.0)
     lines = torch.nn.Linear(6, 9), torch.nn.Linear(9, 5), torch.nn.Linear(5, 3)
+    for line in lines:
+        torch.nn.init.uniform_(line.weight, 0.0, 1.0)  # strong enough that both neurons fire
     return torch.nn.Sequential(lines[0], first, lines[1], second, lines[2]).double()
 
 
