@@ -12,6 +12,8 @@ import inspect
 import json
 from typing import Any
 
+from snnkit.equations.parametric import Parametric
+
 PACKAGES = ("equations", "ops", "nn", "models")
 
 
@@ -19,7 +21,7 @@ def encode(value: Any) -> Any:
     """Return what ``json`` can write for a number, text, None, list, or an object or class of this package.
 
     Raises:
-        TypeError: something else, e.g. a function or a class of the user's.
+        TypeError: something else, e.g. a function, an object around one (``Custom(f)``), or a class of the user's.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -29,6 +31,10 @@ def encode(value: Any) -> Any:
         return {"class": _name(value)}
     cls = type(value)
     name = _name(cls)
+    if isinstance(value, Parametric):  # what it is beside numbers and options, they can't bring back
+        more = sorted(vars(value).keys() - {*value.parameter_names, *value.option_names})
+        if more:
+            raise TypeError(f"{cls.__name__} holds more than numbers and options: {', '.join(more)}")
     try:
         return {"object": name, "arguments": {key: encode(getattr(value, key)) for key in _argument_names(cls)}}
     except (AttributeError, ValueError) as error:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import snnkit
+from snnkit.equations.surrogates import Custom
 from snnkit.equations.surrogates import Triangle as TriangleSurrogate
 from snnkit.models import DelaySNN, FixedDelays, LearntDelays, _registry, checkpoint_info
 from snnkit.models._checkpoints import MismatchError
@@ -99,6 +100,18 @@ def test_an_own_neuron_is_asked_for(tmp_path, x):
     with pytest.raises(ValueError, match=r"built with an own neuron: load_model\(path, neuron=...\)"):
         snnkit.load_model(tmp_path / "a")
     assert torch.equal(snnkit.load_model(tmp_path / "a", neuron=neuron)(x), model(x))
+
+
+def test_an_own_function_as_surrogate_is_asked_for(tmp_path, x):
+    surrogate = Custom(lambda d: 1 / (1 + d * d))  # a class of ours around a function that no file can hold
+    model = DelaySNN(**TINY, surrogate=surrogate).eval()
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"built with an own surrogate: load_model\(path, surrogate=...\)"):
+        snnkit.load_model(tmp_path / "a")
+    assert torch.equal(snnkit.load_model(tmp_path / "a", surrogate=surrogate)(x), model(x))
+    again = DelaySNN(**TINY, surrogate=surrogate)
+    snnkit.load_checkpoint(again, tmp_path / "a")
+    assert same(again, model)
 
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path, model, monkeypatch):
