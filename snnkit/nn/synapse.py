@@ -34,6 +34,10 @@ class SynapseFilter(Stateful):
         learn: tau is learnt as ``w`` with ``1 / tau = sigmoid(w)`` (state-dict key ``w``, as in SpikingJelly's files);
             tau > 1 then.
 
+    Raises:
+        ValueError: an impossible tau.
+        RuntimeError: on loading, a w that is not finite.
+
     In the step of a spike nothing decays. ``[T, B, ...]`` to the same shape and dtype; the state is float32 or better.
     Source: Diehl & Cook 2015 (Front. Comput. Neurosci. 9:99); SpikingJelly's ``layer.SynapseFilter``.
 
@@ -57,6 +61,18 @@ class SynapseFilter(Stateful):
 
     def _planned(self) -> Plan:
         return plan_of(Filter(rate=1.0 / self._tau), () if self.w is None else ("rate",))
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        w = state_dict.get(f"{prefix}w")
+        if w is not None and not w.isfinite().all():
+            error_msgs.append(f"{prefix}w must be finite, got {w[~w.isfinite()][0].item()}.")
+        else:
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_plan"}

@@ -47,6 +47,16 @@ def test_one_is_too_small_to_be_learnt():
         SynapseFilter(1.0, learn=True)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_an_impossible_w_is_not_loaded(value):
+    layer = SynapseFilter(3.0, learn=True)
+    with pytest.raises(RuntimeError, match=f"w must be finite, got {value}"):
+        layer.load_state_dict({"w": torch.tensor(value)})
+    assert layer.tau == pytest.approx(3.0)
+    layer.load_state_dict({"w": torch.tensor(0.0)})
+    assert layer.tau == 2.0
+
+
 @pytest.mark.parametrize("learn", [False, True])
 def test_chunks_equal_the_whole(learn):
     layer, x = SynapseFilter(4.0, learn).double(), spikes(63, 3, 5)
