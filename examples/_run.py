@@ -7,7 +7,6 @@ A run folder holds ``settings.json``, ``metrics.csv`` (a line an epoch), TensorB
 
 import json
 import math
-import shlex
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 from _checkpoint import empty_folder, load_tensors, random_states, rename_folder, set_random_states, whole, write_file
+from _command import command
 from _log import Log
 from _settings import read_json, refuse, write_settings
 from accelerate import Accelerator
@@ -158,8 +158,11 @@ class Run:
         if self.main:
             where = f"in epoch {at.epoch + 1}, after {at.step} steps of it" if at.step else f"after epoch {at.epoch}"
             self.say(f"stopped {where}. This goes on from there:")
-            self.say(f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(self.folder))}")
+            self.say(self._resume_line(self.accelerator.num_processes))
         raise SystemExit(130 if self.asked else 0)  # as a shell counts Ctrl-C; a planned stop is a success
+
+    def _resume_line(self, processes: int) -> str:
+        return command(["--resume", str(self.folder)], processes)
 
     def restore(self, model: nn.Module, *states: Any) -> Position:
         """Read ``last`` into the arguments that ``save`` had and open the log; in a new run: the start."""
@@ -176,7 +179,10 @@ class Run:
                 refuse(f"{last / 'state.json'} is damaged: no {', '.join(sorted(lacking))}. Start a new run.")
             if state["processes"] != self.accelerator.num_processes:
                 then, now = state["processes"], self.accelerator.num_processes
-                refuse(f"{self.folder} was trained by {then} processes, now there are {now}: not the same run.")
+                refuse(
+                    f"{self.folder} was trained by {then} processes, now there are {now}: not the same run. "
+                    f"{self._resume_line(then)} goes on with it."
+                )
             if state["torch"] != torch.__version__:
                 self.say(
                     f"note: begun with torch {state['torch']}, now it is {torch.__version__}: last bits may differ."
