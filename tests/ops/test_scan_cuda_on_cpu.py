@@ -1,0 +1,98 @@
+"""The CUDA kernels' logic without a GPU: their texts run on the CPU, beside the kernels made for it."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from snnkit.equations import ALIF, LIF, Equation
+from snnkit.ops import cpu, scan, scan_work
+from tests.cuda_on_cpu import emulated_cuda
+from tests.equations_under_test import with_tensors
+
+pytestmark = pytest.mark.skipif(cpu.refusal() is not None, reason=f"no compiler: {cpu.refusal()}")
+
+B, C = 3, 8
+CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+
+
+def all_of(
+    neuron: Equation, x: Tensor, steps: int | None, given: bool, wanted: str
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs of a call and the gradients of all that it was given."""
+    noise = torch.Generator().manual_seed(3)
+    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    x = x.clone().requires_grad_()
+    start = {n: torch.rand(x.shape[1:], dtype=compute, generator=noise).requires_grad_() for n in neuron.states}
+    s, state, traces = scan(neuron, x, start if given else None, ("v",) if "trace" in wanted else (), steps)
+    outputs = [s] * ("s" in wanted.split()) + [*traces.values()] + list(state.values()) * ("last" in wanted)
+    learnt = [p for p in neuron.parameters().values() if isinstance(p, Tensor)]
+    inputs = [x, *(start.values() if given else ()), *learnt]
+    g = [torch.rand(o.shape, dtype=torch.float64, generator=noise).to(o.dtype) - 0.5 for o in outputs]
+    found = torch.autograd.grad(outputs, inputs, g, allow_unused=True)
+    return [o.detach() for o in (s, *state.values(), *traces.values())], [f for f in found if f is not None]
+
+
+def compare(
+    neuron: Equation, x: Tensor, lanes: str, steps: int | None = None, given: bool = True, wanted: str = "s trace last"
+) -> None:
+    expected, g_expected = all_of(neuron, x, steps, given, wanted)
+    few = 1 if lanes == "wide" else 1 << 17
+    with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", few):
+        got, g_got = all_of(neuron, x, steps, given, wanted)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
+    assert len(g_got) == len(g_expected)
+    for a, b in zip(g_got, g_expected, strict=True):
+        assert (a - b).double().norm() <= CLOSE[x.dtype] * b.double().norm()
+
+
+def sequence(steps: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    noise = torch.Generator().manual_seed(steps)
+    return (2.5 * torch.rand(steps, B, C, dtype=torch.float64, generator=noise)).to(dtype)
+
+
+@pytest.mark.parametrize("lanes", ["few", "wide"])
+@pytest.mark.parametrize("steps", [0, 1, 3, 9, 16, 20, 33, 100])
+def test_every_length_gives_what_the_cpu_gives(steps, lanes):
+    compare(with_tensors(ALIF(), (), torch.float64, ("tau", "beta")), sequence(steps), lanes)
+
+
+@pytest.mark.parametrize("lanes", ["few", "wide"])
+@pytest.mark.parametrize("steps", [4, 20, 40])
+def test_a_value_a_lane_has_its_gradient(steps, lanes):
+    compare(with_tensors(ALIF(), (C,), torch.float64, ("tau_a", "v_threshold")), sequence(steps), lanes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("steps", [4, 20, 40])
+def test_every_dtype_rounds_as_on_the_cpu(steps, dtype):
+    compare(LIF(tau=3.0), sequence(steps, dtype), "wide" if steps < 40 else "few")
+
+
+@pytest.mark.parametrize("wanted", ["last", "trace", "s"])
+@pytest.mark.parametrize("steps", [4, 20])
+def test_a_gradient_that_does_not_arrive_counts_as_zero(steps, wanted):
+    compare(ALIF(), sequence(steps), "wide", wanted=wanted)
+
+
+@pytest.mark.parametrize("steps", [5, 21, 50])
+def test_a_still_image_has_one_row_of_gradient(steps):
+    compare(LIF(), sequence(1), "few", steps=steps, given=False, wanted="s last")
+
+
+@pytest.mark.parametrize("tau", [2.0, 3.7, 1e-30])
+def test_with_few_lanes_and_many_steps_a_division_that_was_not_sure_is_done_again(tau):
+    noise = torch.Generator().manual_seed(1)
+    x = torch.rand(50, B, C, generator=noise) * torch.exp2(torch.randint(-140, 60, (50, B, C), generator=noise).float())
+    x[torch.rand(50, B, C, generator=noise) < 0.3] = 0.0
+    x[20, 0], x[21, 1], x[22, 2] = float("inf"), float("nan"), -1e38
+    neuron = LIF(tau=tau, v_threshold=1e30)
+    expected = scan(neuron, x, record=("v",)).traces["v"]
+    with emulated_cuda():
+        got = scan(neuron, x, record=("v",)).traces["v"]
+    same = (got == expected) | (got.isnan() & expected.isnan())
+    assert (same | (expected.abs() < 1.2e-38)).all(), "only the last bit of a subnormal number may differ (divide.cuh)"
