@@ -55,8 +55,13 @@ class Hard(Reset):
         return _ToZero(detach=self.detach) if zero and type(self) is Hard else self  # a subclass has its own formula
 
 
-class _ToZero(Reset):
-    """v = (1 - s) v: the hard reset to 0."""
+class _ToZero(Hard):
+    """v = (1 - s) v: the hard reset to 0, whose v_reset no formula reads."""
+
+    @property
+    def v_rest(self) -> Any:
+        """0."""
+        return 0.0
 
     def apply(self, v: Any, s: Any, v_threshold: Any) -> Any:
         return (1.0 - self.seen(s)) * v
