@@ -8,7 +8,7 @@ The compiled kernel keeps only x for the backward pass and computes the states a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -69,7 +69,12 @@ def names(record: Sequence[str]) -> tuple[str, ...]:
     """The names to record, as a tuple. A string would be taken for its letters, so it is refused."""
     if isinstance(record, str):
         raise TypeError(f"record expects names of states, got the string {record!r}. Write record=({record!r},).")
+    if isinstance(record, bool) or not isinstance(record, Iterable):
+        raise TypeError(f'record expects names of states, such as ("v",), got {record!r}.')
     return tuple(record)
+
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def run(
@@ -85,10 +90,10 @@ def run(
     program = plan.program
     if x.ndim < 2:
         raise ValueError(f"scan expects x as [T, B, ...], at least 2 axes, got {tuple(x.shape)}.")
-    if not x.is_floating_point():
+    if x.dtype not in _DTYPES:
         raise TypeError(f"scan expects a floating x, got {x.dtype}. Convert it: x.float().")
-    if steps is not None and (x.shape[0] != 1 or steps < 0):
-        raise ValueError(f"steps={steps} reads a single row again and again, but x has {x.shape[0]} rows: give x[:1].")
+    if steps is not None:
+        _check_steps(steps, x)
     for name in record:
         if name not in program.states:
             raise ValueError(f"{program.title} has no state {name!r} to record. It has: {', '.join(program.states)}.")
@@ -100,6 +105,13 @@ def run(
         coefficients = program.tensor_values({**plan.fixed, **parameters}, dtype)
         _check_broadcast(program, coefficients, x)
     before = _start(plan, parameters, x, state, dtype)
+    for tensor in (*coefficients, *before):
+        if tensor.device != x.device:
+            which = "state" if any(tensor is b for b in before) else "parameter"
+            raise ValueError(
+                f"{program.title}: a {which} is on {tensor.device}, x on {x.device}. "
+                "Move one of them: layer.to(x.device), or x.to(device)."
+            )
     key = f"{program.key}|{','.join(record)}|{1 if final else 0}" if record or final else program.plain_key
     out = differentiable_scan(x, coefficients, before, plan.constants, -1 if steps is None else steps, key)
     if not final and not record:
@@ -124,6 +136,15 @@ def path(neuron: Equation, x: Tensor) -> str:
         return f"reference (cpu, cuda: x is on {x.device})"
     refusal = cpu.refusal() if device == "cpu" else cuda.refusal(x.get_device())
     return device if refusal is None else f"reference ({device}: {refusal})"
+
+
+def _check_steps(steps: Any, x: Tensor) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, (int, torch.SymInt)):
+        raise TypeError(f"steps must be a whole number or None, got {steps!r}.")
+    if steps < 0:
+        raise ValueError(f"steps must be >= 0, got {steps}.")
+    if x.shape[0] != 1:
+        raise ValueError(f"steps={steps} reads a single row again and again, but x has {x.shape[0]} rows: give x[:1].")
 
 
 def _check_broadcast(program: Program, coefficients: Sequence[Tensor], x: Tensor) -> None:
@@ -152,9 +173,15 @@ def _start(
             for v in plan.initial
         ]
         return [value.to(dtype).expand(shape) for value in initial]
+    if not isinstance(state, Mapping):
+        example = ", ".join(f"{name!r}: ..." for name in names)
+        raise TypeError(f"state must be a dict of tensors, {{{example}}}, got a {type(state).__name__}.")
     if set(state) != set(names):
         raise ValueError(f"{plan.program.title} has the states {', '.join(names)}, got {', '.join(state) or 'none'}.")
     for name in names:
+        if not isinstance(state[name], Tensor):
+            remedy = "A number: torch.full_like(x[0], number)."
+            raise TypeError(f"state {name!r} must be a tensor, got {state[name]!r}. {remedy}")
         if state[name].shape != shape:
             got = tuple(state[name].shape)
             raise ValueError(f"state {name!r} must have the shape {tuple(shape)} of x[0], got {got}.")

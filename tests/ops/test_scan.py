@@ -216,13 +216,23 @@ REFUSED = {
     "state of another batch": (dict(state={"v": torch.zeros(B + 1, C)}), ValueError, r"of x\[0\], got \(3, 3\)"),
     "state with a time axis": (dict(state={"v": torch.zeros(1, B, C)}), ValueError, r"got \(1, 2, 3\)"),
     "steps and many rows": (dict(steps=4), ValueError, r"x has 7 rows: give x\[:1\]"),
-    "negative steps": (dict(x=torch.zeros(1, B, C), steps=-2), ValueError, "steps=-2"),
+    "negative steps": (dict(x=torch.zeros(1, B, C), steps=-2), ValueError, "steps must be >= 0, got -2"),
     "a parameter for other channels": (
         dict(neuron=LIF().bind({"tau": torch.ones(4)})), ValueError, r"shape \(4,\) does not broadcast to .* \(3,\)"),
     "a parameter with a batch axis": (
         dict(neuron=LIF().bind({"tau": torch.ones(B, C)})), ValueError, r"shape \(2, 3\) does not broadcast"),
     "a parameter that would widen x": (
         dict(x=torch.zeros(T, B, 1), neuron=LIF().bind({"tau": torch.ones(4)})), ValueError, "does not broadcast"),
+    "float8": (dict(x=torch.zeros(3, 2).to(torch.float8_e4m3fn)), TypeError, r"floating x, got torch.float8.*x\.float"),
+    "steps of 2.0": (dict(x=torch.zeros(1, B, C), steps=2.0), TypeError, "steps must be a whole number.*got 2.0"),
+    "steps of True": (dict(x=torch.zeros(1, B, C), steps=True), TypeError, "whole number or None, got True"),
+    "record of True": (dict(record=True), TypeError, "names of states, such as .*, got True"),
+    "state as a number": (dict(state={"v": 0.0}), TypeError, r"'v' must be a tensor, got 0\.0\. A number: torch.full"),
+    "state as a tensor": (dict(state=torch.zeros(B, C)), TypeError, "a dict of tensors, {'v': ...}, got a Tensor"),
+    "state elsewhere": (
+        dict(state={"v": torch.zeros(B, C, device="meta")}), ValueError, "a state is on meta, x on cpu. Move one"),
+    "parameter elsewhere": (
+        dict(neuron=LIF().bind({"tau": torch.tensor(2.0, device="meta")})), ValueError, "a parameter is on meta, x on"),
 }  # fmt: skip
 
 
