@@ -15,7 +15,7 @@ class ILIF(Equation):
 
     Luo et al. 2024 (ECCV, I-LIF): trained with whole numbers 0 .. D, run as D binary spikes. Backwards ds/dh is
     1 / v_threshold where h / v_threshold is in [0, D], else 0; the surrogate is not used. Defaults are the paper's:
-    D = 4, decay 1 - 1 / tau = 0.25.
+    D = 4, decay 1 - 1 / tau = 0.25. D is whole, > 0.
 
     Halves round up; ``half_to_even=True`` rounds them as torch.round does (0.5 to 0, 1.5 to 2). With
     ``decay_input=True``: h = v + (x - (v - v_rest)) / tau. A hard reset happens where s >= 1.
@@ -26,6 +26,12 @@ class ILIF(Equation):
     positive = ("tau", "D", "v_threshold")
     states = {"v": "v_rest"}
     default_reset = Soft()
+
+    def check(self, name: str, value: Any) -> None:
+        """Also refuse a D that is not whole: 2.5 would send 3. One that is learnt starts whole and may leave it."""
+        super().check(name, value)
+        if name == "D" and isinstance(value, float) and not value.is_integer():
+            raise ValueError(f"D must be whole, got {value}: a neuron sends 0, 1, ... or D. Take D={math.ceil(value)}.")
 
     def step(self, x: Any, v: Any) -> tuple[Any, dict[str, Any]]:
         if self.decay_input:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnkit import nn
 from snnkit.equations import IF, ILIF, Hard, NoReset
 from snnkit.ops import scan
 from tests.closeness import error, same_bits
@@ -27,6 +28,16 @@ def test_halves_round_up_or_to_even():
     assert v.flatten().tolist() == pytest.approx([-0.5, 0.0, 0.49, -0.5, -0.5, -0.5, 0.49, -0.5, 5.0])
     _, s, _ = one_step(ILIF(half_to_even=True), halves)
     assert s.flatten().tolist() == [0, 0, 0, 0, 2, 2, 3, 4, 4]
+
+
+def test_a_neuron_counts_to_a_whole_number():
+    with pytest.raises(ValueError, match=r"D must be whole, got 2\.5"):
+        ILIF(D=2.5)
+    with pytest.raises(ValueError, match=r"D must be whole, got 2\.5"):
+        nn.ILIF(D=torch.tensor([2.0, 2.5]))
+    learnt = nn.ILIF(D=2.0, learn=("D",))
+    learnt.load_state_dict({"D": torch.tensor(2.5)})  # where training may bring it
+    learnt.check_parameters()
 
 
 def test_the_gradient_is_one_from_zero_to_d_and_zero_outside():
