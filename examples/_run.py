@@ -44,6 +44,7 @@ class Position:
 LEAST = {"seed": 0, "epochs": 1, "batch": 1, "workers": 0, "checkpoint_steps": 0, "stop_after": 0, "tail": 0}
 LEAST |= {"steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1, "warmup": 0}
 POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma")
+NOT_NEGATIVE = ("weight_decay",)
 # With or without the ends: a network whose weights are all missing learns nothing, nothing held out chooses nothing.
 SHARES = {"validation": "()", "dropout": "[)", "sparsity": "[)", "time_stretch": "[)", "sigma_share": "[]"}
 
@@ -55,8 +56,9 @@ def check_settings(settings: Any) -> None:
         option = f"--{name.replace('_', '-')}"
         if name in LEAST and value < LEAST[name]:
             raise ValueError(f"{option} must be at least {LEAST[name]}, got {value}.")
-        if name in POSITIVE and not 0 < value < math.inf:
-            raise ValueError(f"{option} must be > 0{' and finite' if value > 0 else ''}, got {value:g}.")
+        least = ">" if name in POSITIVE else ">=" if name in NOT_NEGATIVE else None
+        if least and not (0 < value < math.inf or (value == 0 and least == ">=")):
+            raise ValueError(f"{option} must be {least} 0{' and finite' if value > 0 else ''}, got {value:g}.")
         if name in SHARES:
             left, right = SHARES[name]
             inside = 0 < value < 1 or (left == "[" and value == 0) or (right == "]" and value == 1)

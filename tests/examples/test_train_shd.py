@@ -199,6 +199,9 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--validation nan", "--validation must be a share in (0, 1), got nan"),
         ("--validation 1", "--validation must be a share in (0, 1), got 1"),
         ("--lr inf", "--lr must be > 0 and finite, got inf"),
+        ("--weight-decay nan", "--weight-decay must be >= 0, got nan"),
+        ("--weight-decay -1", "--weight-decay must be >= 0, got -1"),
+        ("--weight-decay inf", "--weight-decay must be >= 0 and finite, got inf"),
         ("--max-delay 0", "--max-delay must be at least 1, got 0"),
     ],
 )
