@@ -3,10 +3,11 @@
     python benchmarks/spikingjelly_models.py --threads 2
     python benchmarks/spikingjelly_models.py --model sew_resnet18 --batch 32 --size 224
 
-On the CPU: a fully connected net, 700-512-512-20, T = 100, B = 64, and one of its layers of neurons alone. On a CUDA
-device: SpikingJelly's own ``spiking_resnet18`` (or ``sew_resnet18``), T = 4, in float32 and under autocast in float16
-and bfloat16. A step is reset, forward, loss and backward; the optimizer's part, the same for both, is left out. Before
-and after take turns, the best of N counts. Memory is as the allocator gives it to any program; ``--warm`` keeps it.
+On the CPU: a fully connected net, 700-512-512-20 (``--hidden``), T = 100, B = 64, and one of its layers of neurons
+alone. On a CUDA device: SpikingJelly's own ``spiking_resnet18`` (or ``sew_resnet18``), T = 4, in float32 and under
+autocast in float16 and bfloat16. A step is reset, forward, loss and backward; the optimizer's part, the same for both,
+is left out. Before and after take turns, the best of N counts. Memory is as the allocator gives it to any program;
+``--warm`` keeps it.
 Nothing is printed before the answers agree: in float32 equal outputs and close gradients; in half precision the spikes
 that SpikingJelly gives for the same input in float32.
 """
@@ -37,7 +38,7 @@ NODES: dict[str, Callable[..., Any]] = {
 HALF = (torch.float16, torch.bfloat16)
 
 
-def fully_connected(kind: str, sizes: tuple[int, ...] = (700, 512, 512, 20)) -> nn.Module:
+def fully_connected(kind: str, sizes: tuple[int, ...]) -> nn.Module:
     """Linear layers with a neuron each, of weights large enough that all of them fire."""
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes, sizes[1:], strict=False):
@@ -124,6 +125,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--cpu-shape", type=int, nargs=2, default=(100, 64), help="T B of the fully connected net")
+    parser.add_argument("--hidden", type=int, default=512, help="neurons of its two hidden layers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--warm", action="store_true", help="keep freed memory instead of returning it")
     parser.add_argument("--rounds", type=int, default=10)
@@ -132,13 +134,14 @@ def main() -> int:
     warm = args.warm and keep_memory_warm()
     torch.manual_seed(0)
     jobs: list[tuple[str, dict[str, Any], Tensor, Tensor, Any]] = []
-    models = pair(fully_connected(args.neuron))
+    hidden = args.hidden
+    models = pair(fully_connected(args.neuron, (700, hidden, hidden, 20)))
     steps, batch = args.cpu_shape
     x = (torch.rand(steps, batch, 700) < 0.1).float()
-    jobs.append((f"cpu: 700-512-512-20, T={steps}, B={batch}", models, x, torch.randint(20, (batch,)), None))
+    jobs.append((f"cpu: 700-{hidden}-{hidden}-20, T={steps}, B={batch}", models, x, torch.randint(20, (batch,)), None))
     alone = pair(nn.Sequential(copy.deepcopy(models["before"][1])))
-    x = torch.randn(steps, batch, 512, requires_grad=True)
-    jobs.append(("  512 neurons of it alone", alone, x, torch.randint(512, (batch,)), None))
+    x = torch.randn(steps, batch, hidden, requires_grad=True)
+    jobs.append((f"  {hidden} neurons of it alone", alone, x, torch.randint(hidden, (batch,)), None))
     for index in range(torch.cuda.device_count()):
         device = torch.device("cuda", index)
         models = pair(residual(args.neuron, args.model).to(device))
