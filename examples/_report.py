@@ -1,9 +1,7 @@
 """What a run tells at its end: the test accuracies, ``result.json``, and a picture of curves, spikes and delays."""
 
 import platform
-import shlex
 import statistics
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from _checkpoint import write_file
+from _command import starts
 from torch import Tensor, nn
 
 import snnkit
@@ -77,8 +76,7 @@ def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: M
         "processes": run.accelerator.num_processes,
         "versions": {"python": platform.python_version(), "snnkit": snnkit.__version__}
         | {name: version(name) for name in ("torch", "numpy", "timm", "accelerate")},
-        "command": shlex.join(["python", *sys.argv]),
-    }
+    } | starts(run.folder)
     run.write_result(result)
     one = data.test[0][0]
     title = f"{run.folder.name}: test accuracy {100 * test.accuracy:.1f} %"

@@ -1,11 +1,10 @@
 """The run of a training script: its folder, its checkpoints, its log, and how it is stopped.
 
-A run folder holds ``settings.json``, ``metrics.csv`` (a line an epoch), TensorBoard events, the checkpoints ``last``
-(all that a resumed run needs) and ``best`` (the model of the chosen epoch), and at the end ``result.json`` and
-``report.png``.
+A run folder holds ``settings.json``, ``command.json`` (the lines that began and resumed it), ``metrics.csv`` (a line an
+epoch), TensorBoard events, the checkpoints ``last`` (all that a resumed run needs) and ``best`` (the model of the
+chosen epoch), and at the end ``result.json`` and ``report.png``.
 """
 
-import json
 import math
 import signal
 import sys
@@ -17,9 +16,9 @@ from typing import Any
 
 import torch
 from _checkpoint import empty_folder, load_tensors, random_states, rename_folder, set_random_states, whole, write_file
-from _command import command
+from _command import command, record_start
 from _log import Log
-from _settings import read_json, refuse, write_settings
+from _settings import read_json, refuse, write_json, write_settings
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
@@ -89,6 +88,7 @@ class Run:
         if self.main and not resumed:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_settings(settings, self.folder / "settings.json")
+            record_start(self.folder, accelerator.num_processes, resumed=False)
         self.log: Log | None = None
         self.written = time.monotonic()
         self.best: dict[str, Any] | None = None  # epoch, accuracy and loss of the best epoch so far
@@ -132,7 +132,7 @@ class Run:
             torch.save([thing.state_dict() for thing in states], aside / "training.pt")
             state = {"position": asdict(at), "processes": self.accelerator.num_processes, "torch": torch.__version__}
             state["device"] = self.accelerator.device.type
-            _write_json(state, aside / "state.json")
+            write_json(state, aside / "state.json")
         self.accelerator.wait_for_everyone()
         if self.main:
             rename_folder(aside, self.folder / "last")
@@ -205,6 +205,8 @@ class Run:
         self.best = read_json(best / "record.json") if best else None
         if self.main:
             self.log = Log(self.folder, at.epoch)
+            if self.resumed:  # not before: a refused one leaves the folder as it was
+                record_start(self.folder, self.accelerator.num_processes, resumed=True)
         return at
 
     def save_best(self, model: nn.Module, record: dict[str, Any]) -> None:
@@ -213,7 +215,7 @@ class Run:
         if self.main:
             aside = empty_folder(self.folder / "best.writing")
             snnkit.save_checkpoint(self.accelerator.unwrap_model(model), aside / "model.safetensors")
-            _write_json(record, aside / "record.json")
+            write_json(record, aside / "record.json")
             rename_folder(aside, self.folder / "best")
         self.accelerator.wait_for_everyone()
 
@@ -249,7 +251,7 @@ class Run:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``."""
-        write_file(self.folder / "result.json", lambda aside: _write_json(result, aside))
+        write_file(self.folder / "result.json", lambda aside: write_json(result, aside))
 
     def close(self) -> None:
         """Flush TensorBoard and give Ctrl-C back."""
@@ -257,7 +259,3 @@ class Run:
             self.log.close()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-
-
-def _write_json(value: Any, path: Path) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

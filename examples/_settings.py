@@ -109,7 +109,12 @@ def read_recipe(kind: type, path: Path) -> dict[str, Any]:
 
 def write_settings(settings: Any, path: Path) -> None:
     """Record the settings as JSON, to be read by ``--resume``."""
-    path.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    write_json(asdict(settings), path)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a value as JSON, a line an entry."""
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _resumed(kind: type, folder: Path, given: dict[str, Any]) -> Any:

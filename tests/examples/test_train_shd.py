@@ -78,6 +78,9 @@ def test_two_epochs_equal_one_and_a_resumed_one(tmp_path, unbroken):
     assert out.splitlines()[-1].endswith(f"--resume runs/{folder.name}")
     run("--resume", cwd=tmp_path)  # the newest
     same_run(folder, unbroken[0])
+    result = json.loads((folder / "result.json").read_text())
+    assert result["command"].endswith(f"train_shd.py {' '.join(SMALL)} --stop-after 1")
+    assert [line.split("train_shd.py ")[1] for line in result["resumed_by"]] == ["--resume"]
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
