@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.address import Sensor, address, sensor_shape
 from snnkit.data.event import field, microseconds, spike_events
 
@@ -24,7 +25,7 @@ MOST_FRAMES = 100_000  # 1,000 s of the default window; more is nearly always a 
 
 
 @dataclass(frozen=True)
-class Bin:
+class Bin(NamedArguments):
     """Transform events into frames ``[T, channels / group]`` (int32 counts).
 
     Args:

@@ -12,7 +12,7 @@ import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NoReturn
 
-from snnkit._suggest import nearest
+from snnkit._suggest import unknown
 
 
 class Parametric:
@@ -61,8 +61,7 @@ class Parametric:
     @classmethod
     def refuse(cls, name: str, known: Sequence[str]) -> NoReturn:
         """Raise the TypeError for a name that is none of the known ones."""
-        takes = ", ".join(known) or "nothing"
-        raise TypeError(f"{cls.__name__} has no {name!r}.{nearest(name, known)} It takes: {takes}.")
+        raise unknown(cls.__name__, name, known)
 
     @classmethod
     def named(cls, values: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from snnkit._suggest import NamedArguments
 
-class Classifier(nn.Module):
+
+class Classifier(NamedArguments, nn.Module):
     """Base of the models: sequences ``[T, B, ...]`` in, logits ``[B, classes]`` out.
 
     Attributes:
@@ -34,7 +36,7 @@ class Classifier(nn.Module):
 
     def __new__(cls, *args: Any, **keywords: Any) -> Classifier:
         """Note the arguments: here once instead of in each model's constructor."""
-        self = super().__new__(cls)
+        self: Classifier = super().__new__(cls, *args, **keywords)
         # copy and pickle come without arguments (hence partial) and restore __dict__ afterwards.
         bound = inspect.signature(cls.__init__).bind_partial(self, *args, **keywords)
         bound.apply_defaults()

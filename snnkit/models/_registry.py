@@ -7,7 +7,6 @@ line, the tests) reads this list.
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +25,7 @@ def variants(cls: type[Classifier], **rows: dict[str, Any]) -> None:
     """Register one model a row: ``variants(DelaySNN, delay_snn_shd=dict(hidden=(256, 256)))``.
 
     Each row becomes a function of that name in the module of ``cls``, known to timm and to :func:`create_model`. It
-    takes the class's keywords over those of the row, drops timm's private ones and refuses any other.
+    takes the class's keywords over those of the row and drops timm's private ones.
 
     Raises:
         ValueError: another module registered the name before. (Loading the same module again is fine.)
@@ -44,8 +43,6 @@ def variants(cls: type[Classifier], **rows: dict[str, Any]) -> None:
 
 
 def _entry(name: str, cls: type[Classifier], row: dict[str, Any]) -> Callable[..., Classifier]:
-    known = [key for key in inspect.signature(cls.__init__).parameters if key != "self"]
-
     def entry(**keywords: Any) -> Classifier:
         private = {key: keywords.pop(key, None) for key in TIMM_KEYWORDS}
         if private["pretrained"]:
@@ -53,9 +50,6 @@ def _entry(name: str, cls: type[Classifier], row: dict[str, Any]) -> Callable[..
                 f"{name} has no pretrained weights: {cls.official_weights} "
                 "For a file of your own: snnkit.load_model(path), or snnkit.load_checkpoint(model, path)."
             )
-        for key in keywords:
-            if key not in known:
-                raise TypeError(f"{name} has no keyword {key!r}.{nearest(key, known)} It takes: {', '.join(known)}.")
         model = cls(**{**row, **keywords})
         model.variant = name
         return model

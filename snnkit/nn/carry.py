@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnkit._suggest import NamedArguments
 from snnkit.nn.checkpoint import first_answer, in_backward, recomputing
 
 
@@ -76,7 +77,7 @@ def _layout(features: tuple[int, ...] | None) -> str:
 _OF_A_BLOCK = ("_slot", "_was_carried", "_observer")  # not in copies
 
 
-class Stateful(nn.Module):
+class Stateful(NamedArguments, nn.Module):
     """Base of every layer that has a state over time.
 
     A subclass calls two methods in ``forward``: ``carried`` at the start and ``keep`` at the end. Outside a ``carry``

@@ -8,14 +8,12 @@ Parameters carry DCLS's names and layout, so that its checkpoints fit: ``weight 
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snnkit._suggest import nearest
 from snnkit.nn._delay_checks import other_taps, require_profile, require_sizes, require_width
 from snnkit.nn.time import Stateful, require_tensor
 from snnkit.ops.delay import Gauss, Profile, Triangle, delay_kernel
@@ -29,16 +27,6 @@ class _Delayed(Stateful):
         learn_delay: whether the delays are there to be learnt. Freezing a model (``requires_grad_(False)``) does not
             change it.
     """
-
-    def __new__(cls, *values: Any, **keywords: Any) -> Any:
-        """An empty layer. Keywords are looked at here: Python's own message would name neither class nor remedy."""
-        known = inspect.signature(cls.__init__).parameters if keywords else {}  # a copy is made without any
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
-        for name in () if open_ended else keywords:
-            if name not in known:
-                takes = [each for each in known if each != "self"]
-                raise TypeError(f"{cls.__name__} has no {name!r}.{nearest(name, takes)} It takes: {', '.join(takes)}.")
-        return super().__new__(cls)
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit import equations
+from snnkit._suggest import named_arguments
 from snnkit.equations import Equation
 from snnkit.nn.carry import Stateful
 from snnkit.nn.time import require_time_first
@@ -57,7 +58,8 @@ class Neuron(Stateful):
         known = self.equation.keyword_names()
         for name in keywords:
             if name not in known:
-                self.equation.refuse(name, (*known, "learn", "shape", "device", "dtype"))
+                ours = [*named_arguments(type(self))[0], "learn", "shape", "device", "dtype"]
+                self.equation.refuse(name, list(dict.fromkeys([*known, *ours])))
         keywords = self.equation.named(values, keywords)
         tensors = {n: v for n, v in keywords.items() if isinstance(v, Tensor)}
         given: dict[str, Any] = keywords | {n: _some_number(n, v) for n, v in tensors.items()}

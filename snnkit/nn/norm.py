@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from snnkit._suggest import NamedArguments
 from snnkit.nn.time import at_least_float32, require_time_first, valid_steps
 
 
-class BatchNorm(nn.BatchNorm1d):
+class BatchNorm(NamedArguments, nn.BatchNorm1d):
     """``y = (x - mean) / sqrt(var + eps) * weight + bias`` on ``[T, B, C]``, statistics per channel over all T B steps.
 
     Args:

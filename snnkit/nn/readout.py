@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from snnkit._suggest import NamedArguments
 from snnkit.nn.carry import Stateful
 from snnkit.nn.time import at_least_float32, require_time_first, valid_steps
 
@@ -22,6 +23,9 @@ class Readout(Stateful):
 
     initial: Mapping[str, float] = {}
     answers_without_steps = False
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def summary(self, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
         """What must be known of a chunk; each entry ``[B, ...]``."""
@@ -160,7 +164,7 @@ class MaxOverTime(Readout):
         return summary["largest"]
 
 
-class Membrane(nn.Module):
+class Membrane(NamedArguments, nn.Module):
     """Read a membrane: ``readout(neuron(x))`` with a neuron that returns its membrane, such as the leaky integrator LI.
 
     Args:

@@ -25,7 +25,7 @@ def test_timms_private_keywords_are_dropped():
 
 
 def test_a_misspelt_keyword_is_refused_with_the_nearest_name():
-    with pytest.raises(TypeError, match=r"delay_snn_shd has no keyword 'max_dealy'. Near: max_delay"):
+    with pytest.raises(TypeError, match=r"DelaySNN has no 'max_dealy'. Near: max_delay"):
         snnkit.create_model("delay_snn_shd", max_dealy=5)
     with pytest.raises(TypeError, match="Near: num_classes"):
         timm.create_model("delay_snn_shd", num_class=5)
