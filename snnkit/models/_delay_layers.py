@@ -160,6 +160,18 @@ def require_sizes(**sizes: Any) -> None:
             raise ValueError(f"{name} must be a whole number >= 1, got {size!r}.")
 
 
+def require_builders(**builders: Any) -> None:
+    """Raise TypeError for what can't be called to build a module: above all a module, whose call is its forward."""
+    for name, build in builders.items():
+        if build is None or (callable(build) and not isinstance(build, nn.Module)):
+            continue
+        kind = type(build).__name__
+        got, remedy = repr(build), ""
+        if isinstance(build, nn.Module):
+            got, remedy = f"an object {kind}", f" Give the class: {name}={kind}, or {name}=lambda: {kind}(...)."
+        raise TypeError(f"{name} must be a class, or a function without arguments, got {got}.{remedy}")
+
+
 def require_sequence(x: Tensor, features: int, dtype: torch.dtype, who: str) -> None:
     """Raise ValueError or TypeError for an input that is not ``[T, B, features]``, floating, as wide as the weights."""
     if x.ndim != 3 or x.shape[2] != features:

@@ -18,6 +18,7 @@ Differs from the paper's code:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -34,6 +35,7 @@ from snnkit.models._delay_layers import (
     LearntLI,
     connection,
     evaluation_copy,
+    require_builders,
     require_sequence,
     require_sizes,
 )
@@ -78,6 +80,8 @@ class DelaySNN(Classifier):
 
     Raises:
         ValueError: a size below 1, a negative tail, tau <= 0, a dropout or sparsity outside [0, 1).
+        TypeError: an unknown keyword, with the nearest one; a single size for hidden; a neuron or readout that is an
+            object instead of its class.
 
     The defaults are the published network for SHD: counts of 140 channels in steps of 10 ms; tau 10.05 ms,
     max_delay 250 ms.
@@ -114,17 +118,20 @@ class DelaySNN(Classifier):
         sparsity: float = 0.0,
     ) -> None:
         super().__init__()
+        if not isinstance(hidden, Iterable):
+            raise TypeError(f"hidden must be a sequence of sizes, got {hidden!r}. Write hidden=({hidden!r},).")
+        require_builders(neuron=neuron, readout=readout)
         require_sizes(
             **dict(in_features=in_features, num_classes=num_classes, max_delay=max_delay, kernel_count=kernel_count),
             **{f"hidden[{i}]": size for i, size in enumerate(hidden)},
         )
         if delays is not None and not isinstance(delays, (LearntDelays, FixedDelays)):
             raise TypeError(f"delays must be LearntDelays(...), FixedDelays() or None, got {delays!r}.")
-        if tail is not None and tail < 0:
-            raise ValueError(f"tail must be >= 0, got {tail}.")
+        if tail is not None and not (isinstance(tail, int) and tail >= 0):
+            raise ValueError(f"tail must be >= 0, got {tail!r}: whole steps, or None.")
         for name, share in dict(dropout=dropout, sparsity=sparsity).items():
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {share}.")
+            if not (isinstance(share, Real) and 0 <= share < 1):
+                raise ValueError(f"{name} must be in [0, 1), got {share!r}.")
         self.in_features, self.num_classes, self.max_delay = in_features, num_classes, max_delay
         self.tail = 0 if delays is None else (max_delay - 1) // 2 if tail is None else tail
         self.evaluation_copy = False

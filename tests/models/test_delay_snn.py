@@ -377,14 +377,31 @@ def test_missing_weights_stay_zero_through_training_and_files(tmp_path):
         (dict(num_classes=0), "num_classes must be a whole number >= 1"),
         (dict(max_delay=2.5), "max_delay must be a whole number >= 1, got 2.5"),
         (dict(tail=-1), "tail must be >= 0, got -1"),
+        (dict(tail=1.5), r"tail must be >= 0, got 1.5: whole steps"),
+        (dict(tail="1"), r"tail must be >= 0, got '1': whole steps"),
         (dict(tau=0.0), "tau must be > 0"),
         (dict(tau=float("nan")), "tau must be > 0"),
         (dict(dropout=1.5), r"dropout must be in \[0, 1\), got 1.5"),
+        (dict(dropout="x"), r"dropout must be in \[0, 1\), got 'x'"),
         (dict(sparsity=1.0), r"sparsity must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
+        DelaySNN(**{**dict(in_features=6, hidden=(8,), num_classes=3, max_delay=5), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(hidden=256), r"hidden must be a sequence of sizes, got 256. Write hidden=\(256,\)"),
+        (dict(readout=SumOverTime()), r"readout must be .*, got an object SumOverTime. Give the class: readout=SumOve"),
+        (dict(neuron=snnkit.nn.LIF(3.0)), r"an object LIF. Give the class: neuron=LIF, or neuron=lambda: LIF\(...\)"),
+        (dict(readout="last"), r"readout must be a class, or a function without arguments, got 'last'\.$"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_with_what_to_write(arguments, message):
+    with pytest.raises(TypeError, match=message):
         DelaySNN(**{**dict(in_features=6, hidden=(8,), num_classes=3, max_delay=5), **arguments})
 
 
