@@ -38,7 +38,7 @@ from snnkit.ops.delay import Bilinear, Gauss, Triangle
 
 READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
 READOUTS["spike_count"] = SumOverTime  # of output neurons that fire
-PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "bilinear": Bilinear()}
+PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(), "bilinear": Bilinear()}
 
 
 @dataclass
@@ -64,7 +64,12 @@ class Settings:
     # None: the model's own value
     model: str = option("", "a name of `python -m snnkit list` (default: delay_snn_DATASET)")
     delays: str = option("learnt", "delays of the synapses", choices=("learnt", "fixed", "none"))
-    profile: str = option("gauss", "how a learnt delay is spread over time in training", choices=tuple(PROFILES))
+    profile: str = option(
+        "gauss",
+        "how a learnt delay is spread over time in training: gauss and wide_triangle shrink from sigma on (to 0.23 and "
+        "1), triangle and bilinear reach the neighbouring taps alone",
+        choices=tuple(PROFILES),
+    )
     learn_width: bool = option(False, "learn the width of each delay, from sigma on, in place of shrinking it")
     hidden: tuple[int, ...] | None = option(None, "neurons of each hidden layer")
     max_delay: int | None = option(None, "taps K of a delay kernel: delays of 0 .. K - 1 steps")
@@ -94,7 +99,7 @@ class Settings:
     lr: float = option(5e-3, "peak learning rate of the weights")
     lr_delay: float = option(0.1, "learning rate of the delays at the start; it falls to 0 as a cosine")
     weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
-    sigma: float | None = option(None, "width of the delays at the start (steps; default: half of the taps)")
+    sigma: float | None = option(None, "width of delays at the start (steps; default: half the taps; learnt triangles 1)")
     sigma_share: float = option(0.25, "share of the epochs in which the width shrinks to its end")
 
     seed: int = option(0, "of everything random")
@@ -111,9 +116,9 @@ class Settings:
 
     @property
     def has_width(self) -> bool:
-        """Whether delays have a width: the gauss, and the triangle if it is learnt."""
+        """Whether delays have a width: the gauss, the wide triangle, and the other one if its width is learnt."""
         learnt = self.profile == "triangle" and self.learn_width
-        return self.delays == "learnt" and (self.profile == "gauss" or learnt)
+        return self.delays == "learnt" and (self.profile in ("gauss", "wide_triangle") or learnt)
 
     def unused(self, given: Collection[str]) -> str | None:
         """What to say if one of these settings would change nothing."""
@@ -175,9 +180,9 @@ def build_model(settings: Settings, data: Data) -> DelaySNN:
         arguments["surrogate"] = ATan(s.surrogate)
     if s.loss == "spike_count":
         arguments["output_threshold"] = 2.0  # the published code's
-    width = None
-    if s.learn_width:  # the triangle's has no gradient at 0
-        width = s.sigma or (1.0 if s.profile == "triangle" else None)
+    width = s.sigma if s.learn_width else None
+    if s.has_width and s.profile != "gauss":
+        width = s.sigma or 1.0  # a width of 0 has no gradient; where it is not learnt, SigmaSchedule sets it
     learnt = LearntDelays(PROFILES[s.profile], width, s.learn_width)
     return snnkit.create_model(
         s.model or f"delay_snn_{s.dataset}",

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from snnkit.nn.delay import _Delayed
+from snnkit.ops.delay import Triangle
 
 
 class SigmaSchedule:
@@ -18,7 +19,8 @@ class SigmaSchedule:
         final_epoch: number of epochs until the target is reached; the paper takes a quarter of all. 0: SIG is the
             target from the start.
         start: SIG in the first epoch; default K // 2 of each layer. Written into the layers here.
-        target: SIG in the end, 0.23 for the gauss (sigma = SIG + 0.27 = 0.5), 1 for the triangle.
+        target: SIG in the end. Default: 1 in a layer with a triangle (half its base is SIG + 1 = 2), else 0.23 (of the
+            gauss, sigma = SIG + 0.27 = 0.5).
 
     Raises:
         ValueError: the model has no delay layer with a width, or a number is out of range.
@@ -34,8 +36,10 @@ class SigmaSchedule:
     10.7836
     """
 
-    def __init__(self, model: nn.Module, final_epoch: int, start: float | None = None, target: float = 0.23) -> None:
-        if final_epoch < 0 or target <= 0 or (start is not None and start <= 0):
+    def __init__(
+        self, model: nn.Module, final_epoch: int, start: float | None = None, target: float | None = None
+    ) -> None:
+        if final_epoch < 0 or (target is not None and target <= 0) or (start is not None and start <= 0):
             raise ValueError(
                 f"SigmaSchedule expects final_epoch >= 0, start > 0, target > 0, got {final_epoch}, {start}, {target}."
             )
@@ -43,8 +47,9 @@ class SigmaSchedule:
         self._layers: list[tuple[nn.Parameter, float]] = []
         for layer in model.modules():
             if isinstance(layer, _Delayed) and layer.SIG is not None:
-                first = (start or max(layer.max_delay // 2, target)) if final_epoch else target
-                self._layers.append((layer.SIG, (target / first) ** (1 / max(final_epoch, 1))))
+                last = target or (1.0 if isinstance(layer.profile, Triangle) else 0.23)
+                first = (start or max(layer.max_delay // 2, last)) if final_epoch else last
+                self._layers.append((layer.SIG, (last / first) ** (1 / max(final_epoch, 1))))
                 nn.init.constant_(layer.SIG, first)
         if not self._layers:
             raise ValueError("SigmaSchedule: the model has no delay layer with a width (profile Gauss, or width=...).")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from train_shd import Settings, build_optimizers
+from train_shd import Settings, build_model, build_optimizers, load_data
 
 from snnkit import load_checkpoint
 from snnkit.models import DelaySNN
@@ -35,6 +35,22 @@ def test_rates_momentum_and_width_of_every_epoch_are_the_published_ones(data):
     np.testing.assert_allclose(beta, numbers[f"output/{data}/beta1_w"], rtol=1e-12, atol=0)
     np.testing.assert_allclose(lr_delay, numbers[f"output/{data}/lr_pos"], rtol=1e-12, atol=1e-18)
     np.testing.assert_array_equal(sigma, numbers[f"output/{data}/SIG_float32"])
+
+
+@pytest.mark.parametrize(("sigma", "first"), [(None, 12.0), (7.0, 7.0)])
+def test_a_wide_triangle_shrinks_to_one_tap_on_each_side_beyond_the_unit_triangle(sigma, first):
+    settings = Settings(profile="wide_triangle", sigma=sigma, max_delay=25, hidden=(4,), epochs=8)
+    model = build_model(settings, load_data(settings))
+    _, schedules = build_optimizers(model, settings)
+    widths = []
+    for _ in range(settings.epochs):
+        widths.append(model.sigma)
+        schedules[-1].step()
+    assert widths == pytest.approx([first, first**0.5] + [1.0] * 6, rel=1e-6)
+    layer = model.blocks[0].synapse
+    layer.delay = 12  # |u| of the taps beside it: 1 and 2, of which s = |SIG| + 1 = 2 reaches the first
+    shares = layer.kernel()[0, 0] / layer.weight[0, 0]
+    assert shares[10:15].tolist() == pytest.approx([0, 0.25, 0.5, 0.25, 0], abs=1e-6)
 
 
 def test_four_steps_over_two_epochs_end_where_the_official_code_does():

@@ -103,5 +103,11 @@ def test_resuming_what_is_no_run_says_so(tmp_path):
     assert "settings.json is damaged: epochs should be int, got 'many'" in refused("--resume", tmp_path)
 
 
+def test_the_wide_triangle_takes_a_sigma_and_shrinks_unless_it_is_learnt():
+    wide = settings("--profile", "wide_triangle", "--sigma", 7, "--sigma-share", 0.5)[0]
+    assert wide.has_width and wide.sigma == 7
+    assert "no width shrinks" in refused("--profile", "wide_triangle", "--learn-width", "--sigma-share", 0.5)
+
+
 def test_a_recipe_s_sigma_does_not_forbid_another_profile():
     assert settings("--config", EXAMPLES / "configs" / "shd.yaml", "--profile", "triangle")[0].sigma == 12

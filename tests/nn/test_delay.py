@@ -86,6 +86,23 @@ def test_sigma_schedule_takes_the_width_from_the_start_where_no_epoch_is_left() 
         SigmaSchedule(DelayLinear(2, 3, 9, profile=Triangle()), final_epoch=3)
 
 
+def test_sigma_schedule_ends_a_triangle_at_one_and_a_gauss_at_its_own_width() -> None:
+    triangle, gauss = DelayLinear(2, 3, 25, profile=Triangle(), width=1.0), DelayLinear(2, 3, 25)
+    schedule = SigmaSchedule(torch.nn.Sequential(triangle, gauss), final_epoch=37)
+    steps = []
+    for _ in range(40):
+        steps.append((triangle.SIG[0, 0, 0, 0].item(), gauss.SIG[0, 0, 0, 0].item()))
+        schedule.step()
+    # The official code's: alpha = (target / SIG0)^(1 / final_epoch), SIG0 = K // 2, target 1 for its version "max".
+    for target, widths in zip((1.0, 0.23), zip(*steps, strict=True), strict=True):
+        expected = [12 * (target / 12) ** (min(epoch, 37) / 37) for epoch in range(40)]
+        assert widths == pytest.approx(expected, rel=1e-5)
+    SigmaSchedule(triangle, final_epoch=0)
+    assert (triangle.SIG == 1).all()
+    SigmaSchedule(triangle, final_epoch=0, target=0.5)
+    assert (triangle.SIG == 0.5).all()
+
+
 @given(size=st.integers(1, 12), delay=st.integers(0, 11), at=st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_an_impulse_comes_out_after_its_delay(size: int, delay: int, at: int) -> None:
