@@ -99,7 +99,7 @@ class Settings:
     lr: float = option(5e-3, "peak learning rate of the weights")
     lr_delay: float = option(0.1, "learning rate of the delays at the start; it falls to 0 as a cosine")
     weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
-    sigma: float | None = option(None, "width of delays at the start (steps; default: half the taps; learnt triangles 1)")
+    sigma: float | None = option(None, "width of delays at first (steps; default: half the taps; learnt triangle 1)")
     sigma_share: float = option(0.25, "share of the epochs in which the width shrinks to its end")
 
     seed: int = option(0, "of everything random")
