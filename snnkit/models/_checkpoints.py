@@ -21,6 +21,7 @@ from snnkit.models._classifier import Classifier
 from snnkit.models._objects import decode, encode, metadata_text
 from snnkit.models._tables import TABLES
 from snnkit.models._values import check_values
+from snnkit.nn.delay import DelayLinear
 
 FORMAT = "1"  # of the header below; a reader refuses a higher one
 
@@ -43,11 +44,14 @@ class Loaded:
         source: ``"snnkit"``, or the official code whose names were translated.
         left_out: names of the head's tensors, if the number of classes differs: they keep their random values.
         metadata: what was given to :func:`save_checkpoint`.
+        clamped: how many positions of each layer stood beyond the taps and were brought to the nearest. Official
+            code lets the positions of an even ``max_delay`` go one step too far, where the synapse is lost.
     """
 
     source: str
     left_out: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    clamped: dict[str, int] = field(default_factory=dict)
 
 
 def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: Any) -> None:
@@ -155,7 +159,8 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
 
     Returns:
         Where the names came from and what was left out. If only the number of classes differs, the head is left out:
-        it keeps its values, a warning says so, and ``left_out`` names its tensors.
+        it keeps its values, a warning says so, and ``left_out`` names its tensors. Official positions beyond the taps
+        are clamped, with a warning, too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -187,13 +192,31 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
     check_values(model, state, where)
     with torch.no_grad():
         model.load_state_dict({**model.state_dict(), **state})
+    clamped = {} if source == "snnkit" else _clamp(model)
+    if clamped:
+        warnings.warn(
+            f"{where}: {sum(clamped.values())} positions stood beyond the taps, where a synapse is lost. They were "
+            f"clamped to the nearest ({', '.join(clamped)}).",
+            stacklevel=3,
+        )
     if left_out:
         warnings.warn(
             f"{where} has another number of classes than {kind}({model.num_classes}): the head was left out and stays "
             f"random ({', '.join(left_out)}).",
             stacklevel=3,
         )
-    return Loaded(source, tuple(left_out), info.get("metadata", {}))
+    return Loaded(source, tuple(left_out), info.get("metadata", {}), clamped)
+
+
+def _clamp(model: nn.Module) -> dict[str, int]:
+    """Bring positions back into the taps; return how many moved, by the names of their tensors."""
+    moved = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, DelayLinear):
+            before = layer.P.detach().clone()
+            layer.clamp_()
+            moved[f"{name}.P"] = int((layer.P != before).sum())
+    return {name: count for name, count in moved.items() if count}
 
 
 def _match(

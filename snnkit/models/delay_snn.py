@@ -9,7 +9,8 @@ Differs from the paper's code:
 
 * With ``lengths`` the padded steps touch neither norms nor answer, and a sample's answer is that of the sample alone.
   Without (the official behaviour, and the published numbers) the answer depends on the longest sample of the batch.
-* A batch of one sample works. Positions are clamped so that no synapse of an even ``max_delay`` is lost.
+* A batch of one sample works. No synapse of an even ``max_delay`` is lost: positions are clamped to the taps, those
+  of official files, too.
 * A learnable synaptic filter is trained; the official optimisers leave it out.
 * The output neuron is a leaky integrator, not a LIF with a threshold of 1e9: the same numbers. The code's spike_count
   is ``output_threshold=2.0, readout=SumOverTime``: output neurons that fire, and their spikes counted.
@@ -82,6 +83,9 @@ class DelaySNN(Classifier):
         ValueError: a size below 1, a negative tail, tau <= 0, a dropout or sparsity outside [0, 1).
         TypeError: an unknown keyword, with the nearest one; a single size for hidden; a neuron or readout that is an
             object instead of its class.
+
+    A training loop of your own calls :meth:`clamp_` after each step of the optimiser, which may push delays out of
+    their range.
 
     The defaults are the published network for SHD: counts of 140 channels in steps of 10 ms; tau 10.05 ms,
     max_delay 250 ms.

@@ -91,6 +91,25 @@ def test_a_variant_keeps_its_name_and_what_was_changed(tmp_path):
     assert snnkit.load_checkpoint(again, path).metadata == {"epoch": 3, "accuracy": 0.91}
 
 
+def test_official_positions_beyond_the_taps_of_an_even_size_come_back_to_the_nearest():
+    even = {**TINY, "max_delay": 4}  # DCLS clamps to +-2, but the taps lie at -2 .. 1
+    writer, model = DelaySNN(**even), DelaySNN(**even)
+    with torch.no_grad():
+        for layer in writer.delay_layers():
+            layer.P.fill_(1.0)
+        writer.head.synapse.P[0, 0, :2] = 2.0
+    state = official(writer)
+    with pytest.warns(UserWarning, match=r"2 positions .*\(head\.synapse\.P\)"):
+        loaded = snnkit.load_checkpoint(model, state)
+    assert loaded.clamped == {"head.synapse.P": 2}
+    assert all((layer.delay == 0).all() for layer in model.delay_layers())
+    assert (model.head.synapse.kernel().sum(-1) != 0).all(), "no synapse is lost"
+    writer.clamp_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert snnkit.load_checkpoint(model, official(writer)).clamped == {}
+
+
 def test_an_own_neuron_is_asked_for(tmp_path, x):
     def neuron():
         return snnkit.nn.LIF(tau=3.0)
