@@ -25,7 +25,8 @@ class ALIF(Equation):
 
     Bellec et al. 2018 (NeurIPS, LSNN), with 1 - 1 / tau for the paper's decay exp(-1 / tau). A soft reset, the paper's,
     subtracts the threshold theta that v had to reach. v_rest is v_reset of a hard reset, else 0. The surrogate is the
-    paper's triangle.
+    paper's triangle. tau and tau_a count steps; beta is no decay here, but the strength of the adaptation.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau, tau_a, beta, v_threshold = 2.0, 20.0, 0.2, 1.0

@@ -18,7 +18,8 @@ class KLIF(Equation):
 
     Jiang and Zhang 2023 (arXiv 2302.09238): k, learnt, sets the slope of the surrogate and the height of the membrane.
     With ``scale_reset=True`` the reset works on f / k, and a soft one subtracts v_threshold / k. With
-    ``decay_input=False``: h = v - (v - v_rest) / tau + x. v_rest is v_reset of a hard reset, else 0.
+    ``decay_input=False``: h = v - (v - v_rest) / tau + x. v_rest is v_reset of a hard reset, else 0. tau counts steps.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau, k, v_threshold = 2.0, 1.0, 1.0
@@ -67,6 +68,7 @@ class CUBA(Equation):
 
     Current-based LIF as on Loihi (Davies et al. 2018): the input goes through a synaptic current c that decays, too.
     A decay is 1 - 1 / tau (Euler) or exp(-1 / tau) (exact). v decays to 0 whatever v_reset is, and starts at v_reset.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     c_decay, v_decay, v_threshold = 0.5, 0.75, 0.5

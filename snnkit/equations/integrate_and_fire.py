@@ -8,7 +8,10 @@ from snnkit.equations.equation import Equation
 
 
 class IF(Equation):
-    """v = v + x;  s = [v >= v_threshold];  v = reset(v, s). Lapicque 1907."""
+    """v = v + x;  s = [v >= v_threshold];  v = reset(v, s). Lapicque 1907.
+
+    It has no tau: nothing decays. Conversions between tau, beta and decays: docs/neurons.md.
+    """
 
     v_threshold = 1.0
     states = {"v": "v_rest"}
@@ -54,7 +57,8 @@ class LIF(Equation):
 class LI(Equation):
     """v = v + (x - v) / tau, and v is the answer: a leaky integrator that never fires, for readouts.
 
-    With ``decay_input=False``: v = v - v / tau + x.
+    With ``decay_input=False``: v = v - v / tau + x. tau counts steps.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau = 2.0

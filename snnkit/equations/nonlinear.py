@@ -19,7 +19,8 @@ class EIF(Equation):
     v = reset(v, s).
 
     Fourcaud-Trocme et al. 2003. delta_T is the sharpness of the upswing, theta_rh the rheobase threshold above which v
-    rises without input.
+    rises without input. tau counts steps.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau, delta_T, theta_rh, v_threshold, v_rest = 2.0, 1.0, 0.8, 1.0, 0.0
@@ -39,6 +40,7 @@ class QIF(Equation):
     """v = v + (x + a0 (v - v_rest) (v - v_c)) / tau;  s = [v >= v_threshold];  v = reset(v, s).
 
     Latham et al. 2000. v_c is the critical membrane above which v rises without input, a0 the curvature.
+    tau counts steps. Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau, v_c, a0, v_threshold, v_rest = 2.0, 0.8, 1.0, 1.0, 0.0

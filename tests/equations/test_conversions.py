@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from snnkit import equations
+from snnkit import equations, nn
 from tests.equations.oracle import drive
 from tests.equations_under_test import by_reference
 from tests.shared import ROOT
@@ -116,6 +116,12 @@ def test_a_row_of_the_table_is_true(elsewhere):
         assert 0.02 < s.mean() < 0.98 and np.array_equal(s.numpy(), spikes)
     # some ten roundings; those of numbers that the other toolkit keeps as float32 would show
     assert np.abs(traces["v"].numpy() - membranes).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["IF", "LIF", "LI", "ALIF", "KLIF", "CUBA", "EIF", "QIF"])
+def test_who_asks_a_neuron_for_its_time_constant_is_sent_to_the_table(name):
+    assert "docs/neurons.md" in getattr(equations, name).__doc__
+    assert "docs/neurons.md" in getattr(nn, name).__doc__
 
 
 def test_the_first_neuron_of_the_page_on_your_own_is_snntorchs_default():
