@@ -55,8 +55,9 @@ def test_nothing_else_is_kept():
 def test_the_text_does_not_depend_on_numbers(equation):
     for surrogate in ("ATan", "MultiGaussian"):
         neuron = neuron_of(equation, surrogate)
-        # A hard reset to exactly 0 is a shorter formula.
-        other = neuron.bind({n: 1.0001 * v + 1e-6 * (n != "reset.v_reset") for n, v in neuron.parameters().items()})
+        # A hard reset to exactly 0 is a shorter formula; ILIF's D is whole.
+        others = {n: 1.0001 * v + 1e-6 * (n != "reset.v_reset") for n, v in neuron.parameters().items()}
+        other = neuron.bind(others | {n: v + 1.0 for n, v in neuron.parameters().items() if n == "D"})
         first, second = plan_of(neuron), plan_of(other)
         assert first.program is second.program and first.constants != second.constants
 
