@@ -64,6 +64,7 @@ def is_plain(x: Tensor) -> bool:
     """Whether a kernel may be called with x itself: torch's own tensor, no graph in the making, no mode watching."""
     return (
         not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None  # torch.jit.trace records operators; it would see empty memory
         and type(x) in _PLAIN
         and (x.is_cpu or x.is_cuda)
         and torch._C._len_torch_dispatch_stack() == 0

@@ -60,6 +60,9 @@ def scan(
     >>> s.flatten().tolist(), state["v"].item()
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
+    if not isinstance(neuron, Equation):
+        remedy = "A layer is called: layer(x, return_state=True). A class is made: LIF()."
+        raise TypeError(f"scan takes an equation of snnkit.equations, got {type(neuron).__name__}. {remedy}")
     plan = plan_of(neuron)
     parameters = neuron.parameters() if plan.program.tensors else {}
     return run(plan, parameters, x, state, names(record), steps, final=True)

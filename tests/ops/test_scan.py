@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnkit import nn
 from snnkit.equations import IF, LI, LIF, Equation, Hard, Soft
 from snnkit.ops import cpu, path, scan
 from tests.closeness import same_bits
@@ -233,6 +234,8 @@ REFUSED = {
         dict(state={"v": torch.zeros(B, C, device="meta")}), ValueError, "a state is on meta, x on cpu. Move one"),
     "parameter elsewhere": (
         dict(neuron=LIF().bind({"tau": torch.tensor(2.0, device="meta")})), ValueError, "a parameter is on meta, x on"),
+    "a layer": (dict(neuron=nn.LIF()), TypeError, r"takes an equation .* got LIF. A layer is called: layer\(x"),
+    "a class": (dict(neuron=LIF), TypeError, r"got type. .*A class is made: LIF\(\)"),
 }  # fmt: skip
 
 

@@ -442,3 +442,12 @@ def test_a_forked_child_does_not_wait_for_the_parents_threads():
         assert not alive and child.exitcode == 0
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layer", [snn.LIF(), snn.ALIF(), snn.DelayLinear(3, 4, max_delay=3)], ids=repr)
+def test_a_trace_of_torch_jit_holds_the_operator_and_no_empty_memory(layer):
+    x = 3.0 * torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        traced = torch.jit.trace(layer, x)
+        for other in (x, 0.5 * x):
+            assert torch.equal(traced(other), layer(other))
