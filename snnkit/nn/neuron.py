@@ -93,11 +93,27 @@ class Neuron(Stateful):
 
     @property
     def neuron(self) -> Equation:
-        """The equation; assign a changed one (``lif.neuron.bind({"surrogate.alpha": 5.0})``) to anneal a number."""
-        return self._neuron
+        """The equation with its values of now.
+
+        Assign a changed one to anneal a number: ``lif.neuron = lif.neuron.bind({"surrogate.alpha": 5.0})``. What is a
+        tensor of the layer is changed there (``lif.tau.data``).
+        """
+        tensors = self._tensors()
+        return self._neuron.bind(tensors) if tensors else self._neuron
 
     @neuron.setter
     def neuron(self, neuron: Equation) -> None:
+        if type(neuron) is not self.equation:
+            mine = self.equation.__name__
+            raise TypeError(f"{type(self).__name__} computes {mine}, got {neuron!r}. Make a new layer.")
+        given, tensors = neuron.parameters(), self._tensors()
+        for name, full in self._tensor_names.items():
+            if not isinstance(given[full], Tensor) or not torch.equal(given[full], tensors[full]):
+                raise ValueError(f"{full} is a tensor of the layer, not of its equation: change layer.{name}.data.")
+        self.use(neuron.bind({full: self._neuron.parameters()[full] for full in tensors}))
+
+    def use(self, neuron: Equation) -> None:
+        """Take another form of the equation, as ``relaxed`` does; the layer's tensors stay."""
         self._neuron = neuron
         self._plan = self._planned()
 

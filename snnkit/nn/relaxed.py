@@ -23,11 +23,11 @@ def relaxed(model: nn.Module) -> Iterator[nn.Module]:
     ...     torch.autograd.gradcheck(lif, (x,))
     True
     """
-    before = [(layer, layer.neuron) for layer in model.modules() if isinstance(layer, Neuron)]
+    before = [(layer, layer._neuron) for layer in model.modules() if isinstance(layer, Neuron)]
     try:
         for layer, neuron in before:
-            layer.neuron = neuron.as_relaxed()
+            layer.use(neuron.as_relaxed())
         yield model
     finally:
         for layer, neuron in before:
-            layer.neuron = neuron
+            layer.use(neuron)

@@ -216,6 +216,25 @@ def test_integers_are_refused_with_the_remedy():
         nn.LIF()(torch.zeros(T, B, C, dtype=torch.int64))
 
 
+def test_the_equation_of_a_layer_has_its_values_of_now():
+    x = 3.0 * torch.rand(9, 2, 3)
+    for layer in (nn.LIF(learn=("tau",)), nn.LIF(tau=torch.tensor([2.0, 3.0, 4.0])), nn.PLIF(), nn.AdLIF()):
+        with torch.no_grad():
+            for tensor in (*layer.parameters(), *layer.buffers()):
+                tensor.mul_(0.9)
+        assert torch.equal(scan(layer.neuron, x).output, layer(x))
+        layer.neuron = layer.neuron.bind({"surrogate.alpha": 5.0})
+        assert torch.equal(scan(layer.neuron, x).output, layer(x)) and layer.neuron.surrogate.alpha == 5.0
+
+
+def test_what_is_a_tensor_of_the_layer_is_not_changed_through_its_equation():
+    layer = nn.LIF(learn=("tau",))
+    with pytest.raises(ValueError, match=r"tau is a tensor of the layer, .*: change layer\.tau\.data"):
+        layer.neuron = layer.neuron.bind({"tau": 20.0})
+    with pytest.raises(TypeError, match=r"LIF computes LIF, got IF\(.*Make a new layer"):
+        layer.neuron = snnkit.equations.IF()
+
+
 # --- state in and out ---------------------------------------------------------------------------------------------
 
 
