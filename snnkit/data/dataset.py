@@ -1,17 +1,19 @@
 """What all data sets share: labels, classes, an epoch, and one way to a sample and to a batch.
 
 A sample is ``transform(stored(i))``, where random transforms draw from ``generator(seed, epoch, i)``. The epoch
-comes with the index if ``EpochSampler`` made it (so that DataLoader workers that outlive an epoch know the current
-one), else from ``set_epoch``.
+comes with the index if ``EpochSampler`` made it, else from ``set_epoch``. It is kept in memory that processes share, so
+that DataLoader workers that outlive an epoch know the current one either way.
 """
 
 from __future__ import annotations
 
+import mmap
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from snnkit.data.collate import Batch, collate
 from snnkit.data.compose import Transform, draws, transformed
@@ -29,6 +31,10 @@ class Dataset:
         labels: int64 array, one a sample.
         classes: name of each class.
         speakers: int64 array, or None where the set has none.
+        epoch: what random transforms draw for; ``set_epoch`` sets it.
+
+    Raises:
+        TypeError: the transform cannot be called.
     """
 
     def __init__(
@@ -39,10 +45,12 @@ class Dataset:
         seed: int = 0,
         speakers: np.ndarray | None = None,
     ) -> None:
+        if not (transform is None or callable(transform)):
+            raise TypeError(f"transform must be None or something to call with a sample, got {transform!r}.")
         self.labels = np.asarray(labels).astype(np.int64)
         self.classes = list(classes)
         self.speakers = speakers
-        self.transform, self.seed, self.epoch = transform, seed, 0
+        self.transform, self.seed, self._epoch = transform, seed, _shared(0)
 
     def stored(self, index: int, epoch: int) -> np.ndarray:
         """The sample before the transform."""
@@ -61,8 +69,17 @@ class Dataset:
         """Text that changes when the samples change: content and every argument of the transform."""
         return f"{type(self).__module__}.{type(self).__qualname__}({self.content()}, {identity(self.transform)})"
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that random transforms draw for, 0 until it is set."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(operator.index(epoch))
+
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that random transforms draw for."""
+        """Set the epoch that random transforms draw for. Call it before each epoch, else all have equal draws."""
         self.epoch = epoch
 
     def sample(self, index: int, epoch: int) -> Any:
@@ -92,8 +109,19 @@ class Dataset:
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         return (self[index] for index in range(len(self)))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not self._epoch.is_shared():  # a copy, which has an epoch of its own; a spawned worker gets a shared one
+            self._epoch = _shared(self.epoch)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} samples, {len(self.classes)} classes)"
+
+
+def _shared(number: int) -> torch.Tensor:
+    """A whole number that forked processes share; pickling to a spawned one shares it, too, as it does each tensor."""
+    # Not share_memory_(): that holds an open file for each data set, and a study may make thousands of parts.
+    return torch.frombuffer(mmap.mmap(-1, 8), dtype=torch.int64).fill_(number)
 
 
 class Part(Dataset):

@@ -72,11 +72,21 @@ def microseconds(times: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Microseconds:
-    """Events whose ``t`` is int64 microseconds (rounded), as tonic's transforms want them."""
+    """Events as tonic's transforms want them: ``t`` is int64 microseconds (rounded), and there is a polarity ``p``.
+
+    Events without ``p`` get int64 ones, as tonic's SHD has them.
+    """
 
     def __call__(self, events: np.ndarray) -> np.ndarray:
-        """Events with the time rounded to whole microseconds."""
-        return replaced(events, t=np.rint(microseconds(field(events, "t", "Microseconds"))).astype(np.int64))
+        """Events with the time rounded to whole microseconds, and a polarity."""
+        timed = replaced(events, t=np.rint(microseconds(field(events, "t", "Microseconds"))).astype(np.int64))
+        names = timed.dtype.names or ()
+        if "p" in names:
+            return timed
+        polar = np.ones(len(timed), [*((name, timed.dtype[name]) for name in names), ("p", np.int64)])
+        for name in names:
+            polar[name] = timed[name]
+        return polar
 
 
 def _kind(sample: Any) -> str:

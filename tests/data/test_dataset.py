@@ -117,3 +117,24 @@ def test_events_are_kept_as_they_are():
 
     stored = InMemory(Events(np.zeros(2), ["a"]))
     assert stored[1][0].dtype.names == ("t", "x")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_a_copy_has_the_epoch_of_its_original_and_then_its_own(copied):
+    dataset = MadeFrames(transform=MASK)
+    dataset.set_epoch(4)
+    other = copied(dataset)
+    assert other.epoch == 4 and everything(other) == everything(dataset)
+    other.set_epoch(9)
+    assert (dataset.epoch, other.epoch) == (4, 9) and everything(other) != everything(dataset)
+
+
+def test_an_epoch_is_a_whole_number():
+    with pytest.raises(TypeError, match="float"):
+        MadeFrames().set_epoch(1.5)
+
+
+def test_a_transform_that_cannot_be_called_is_refused_before_the_first_sample():
+    for make in (MadeFrames, lambda transform: InMemory(MadeFrames(), transform), lambda t: Part(MadeFrames(), [0], t)):
+        with pytest.raises(TypeError, match="transform must be None or something to call with a sample, got 5"):
+            make(transform=5) if make is MadeFrames else make(5)

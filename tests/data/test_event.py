@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from snnkit.data import Microseconds, spike_events
+from snnkit.data import Bin, Microseconds, spike_events
 from snnkit.data.event import field, microseconds, replaced
 
 
@@ -68,3 +68,14 @@ def test_microseconds_make_events_that_tonic_can_frame():
     events["t"], events["x"] = [0.01, 0.0101, 0.034, 0.041], [0, 2, 1, 1]
     frames = tonic.transforms.ToFrame((3, 1, 1), time_window=10_000, include_incomplete=True)(Microseconds()(events))
     assert frames.sum() == 4 and frames.shape[0] == 4
+
+
+def test_spikes_of_a_cochlea_get_the_polarity_that_tonic_asks_for():
+    tonic = pytest.importorskip("tonic")
+    events = spike_events(np.array([0.01, 0.0101, 0.034, 0.041]), np.array([0, 2, 1, 1]))
+    made = Microseconds()(events)
+    assert made.dtype.names == ("t", "x", "p") and made["p"].tolist() == [1] * 4
+    assert made["t"].tolist() == [10_000, 10_100, 34_000, 41_000] and made["x"].tolist() == [0, 2, 1, 1]
+    assert (Bin(3)(made) == Bin(3)(events)).all()
+    frames = tonic.transforms.ToFrame((3, 1, 1), time_window=10_000, include_incomplete=True)(made)
+    assert frames.sum() == 4 and frames.shape == (4, 1, 3)

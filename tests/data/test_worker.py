@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from snnkit.data import Bin, ChannelJitter, Compose, DiskCache, EpochSampler, InMemory, SpikeHDF5, TimeMask, collate
-from tests.data.recordings import CHANNELS, write_file
+from tests.data.recordings import CHANNELS, MadeFrames, write_file
 
 pytest.importorskip("h5py")
 METHODS = [method for method in ("fork", "spawn") if method in torch.multiprocessing.get_all_start_methods()]
@@ -63,3 +63,16 @@ def test_kept_frames_work_in_workers(file, keep, tmp_path):
     inner = SpikeHDF5(file, transform=Bin(CHANNELS))
     dataset = keep(inner, *([tmp_path] if keep is DiskCache else []), transform=TimeMask(9, 1.0))
     same(loader(dataset)[0], loader(dataset, 2, METHODS[0])[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_that_outlive_an_epoch_see_set_epoch_of_the_data_set(method):
+    dataset = MadeFrames(transform=TimeMask(3, 1.0))
+    workers = dict(num_workers=1, multiprocessing_context=method, persistent_workers=True, timeout=300)
+    kept = DataLoader(dataset, 4, collate_fn=collate, **workers)
+    first, again = list(kept), list(kept)
+    same(first, again)  # nobody said that it is another epoch
+    dataset.set_epoch(3)
+    later = list(kept)
+    assert not all(torch.equal(a.x, b.x) for a, b in zip(first, later, strict=True))
+    same(later, DataLoader(dataset, 4, collate_fn=collate))
