@@ -86,6 +86,8 @@ def read_recipe(kind: type, path: Path) -> dict[str, Any]:
         refuse(f"no recipe {path} (looked in {path.parent.resolve()}); there are {', '.join(_recipes()) or 'none'}.")
     except yaml.YAMLError as problem:
         refuse(f"{path} is no YAML: {' '.join(str(problem).split())}")
+    if isinstance(recipe, dict) and recipe and set(recipe) <= set(_types(kind)):
+        refuse(f"{path}: put {', '.join(recipe)} under 'settings:', indented.")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("settings"), dict):
         refuse(f"{path}: expected the keys {', '.join(ABOUT)} and a mapping 'settings'.")
     for key in recipe:

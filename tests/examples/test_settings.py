@@ -66,6 +66,14 @@ def test_a_wrong_recipe_is_refused_with_file_and_key(tmp_path, line, message):
     assert message in text and "r.yaml" in text
 
 
+def test_settings_without_a_heading_are_told_where_they_belong(tmp_path):
+    (tmp_path / "r.yaml").write_text("epochs: 2\nlr: 1e-3\n")
+    assert "r.yaml: put epochs, lr under 'settings:', indented." in refused("--config", tmp_path / "r.yaml")
+    for text in ("", "source: x\nepochs: 2\n"):  # nothing, and what describes a recipe
+        (tmp_path / "r.yaml").write_text(text)
+        assert "expected the keys recipe, source" in refused("--config", tmp_path / "r.yaml")
+
+
 def test_a_missing_recipe_says_where_it_was_looked_for_and_what_there_is(tmp_path):
     message = refused("--config", tmp_path / "none.yaml")
     assert str(tmp_path) in message and "shd.yaml" in message
