@@ -21,7 +21,8 @@ template <bool power> SNN_INLINE float snn_over(float a, float b, double inverse
   if (power) return a * (float)inverse;
   if (!kFew || watch.careful) return (float)((double)a * inverse);
   const float r = (float)inverse, q = a * r;
-  watch.odd |= !(fabsf(a) > 1e-25f && fabsf(a) < 1e25f && fabsf(b) > 1e-10f && fabsf(b) < 1e10f);
+  const bool sure = (fabsf(a) > 1e-27f && fabsf(a) < 1e25f) || __float_as_int(a) == 0;  // silence is exactly +0
+  watch.odd |= !(sure && fabsf(b) > 1e-10f && fabsf(b) < 1e10f);
   return fmaf(fmaf(-b, q, a), r, q);
 }
 template <bool power> SNN_INLINE double snn_over(double a, double b, double inverse, const Watch &) {

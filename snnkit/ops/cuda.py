@@ -35,14 +35,14 @@ class Function:
 
     def __init__(self, code: str, name: str, device: int) -> None:
         from cupy.cuda.function import Module
-        from cupy_backends.cuda.api import driver
+        from cupy_backends.cuda.api import driver, runtime
 
         image = nvrtc.cubin(code, architecture(device)).read_bytes()
         with torch.cuda.device(device):
             self._module = Module()
             self._module.load(image)
             self._function = driver.moduleGetFunction(self._module.ptr, name)
-        self._launch, self.device = driver.launchKernel, device
+        self._launch, self._bind, self.device = driver.launchKernel, runtime.setDevice, device
 
     def __call__(self, blocks: int, threads: int, shared: int, arguments: bytes) -> None:
         """Launch on torch's current stream of the device.
@@ -59,6 +59,9 @@ class Function:
             with torch.cuda.device(self.device):
                 self(blocks, threads, shared, arguments)
             return
+        if self.device not in _block.bound:  # a thread that has not used the GPU yet has no context for a raw launch
+            self._bind(self.device)
+            _block.bound.add(self.device)
         stream = torch._C._cuda_getCurrentRawStream(self.device)
         table = _table(arguments)
         self._launch(self._function, blocks, 1, 1, threads, 1, 1, shared, stream, table, 0)
@@ -72,6 +75,7 @@ class _Block(threading.local):
         self.address = ctypes.addressof(self.memory)
         self.pointers = (ctypes.c_void_p * 1)(self.address)
         self.table = ctypes.addressof(self.pointers)
+        self.bound: set[int] = set()  # devices whose context this thread has
 
 
 _block = _Block()

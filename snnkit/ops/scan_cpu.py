@@ -91,7 +91,7 @@ def simple_forward(program: Program, x: Tensor, numbers: Sequence[float], keep: 
     return out, None
 
 
-def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[float], kept: None) -> Tensor:
+def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[float], kept: None, place: int) -> Tensor:
     """The gradient of a simple call; g lies like x."""
     g_x, total, size = torch.empty_like(x), x.shape[0], x.numel()
     lanes, threads, constants = size // total, _threads(size), _constants(tuple(numbers))

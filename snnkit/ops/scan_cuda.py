@@ -158,23 +158,27 @@ def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...], keep
 
 
 def simple_backward(
-    program: Program, g: Tensor, x: Tensor, numbers: tuple[float, ...], kept: Tensor | None
+    program: Program, g: Tensor, x: Tensor, numbers: tuple[float, ...], kept: Tensor | None, place: int
 ) -> Tensor:  # fmt: skip
-    """The gradient of a simple call; g lies like x. ``kept`` is what the forward kept."""
-    g_x, total, at, g_at = torch.empty_like(x), x.shape[0], x.data_ptr(), g.data_ptr()
+    """The gradient of a simple call; g lies like x. ``kept`` is of a forward that had x at the address ``place``."""
+    total, size = x.shape[0], x.itemsize
     lanes = x.numel() // total
-    # What was kept fits the cut that x alone made: a gradient that lies worse is copied.
-    if kept is not None and g_at % 16:
-        g = g.clone()
-        g_at = g.data_ptr()
-    aligned = (lanes | (at if kept is not None else at | g_at) // x.itemsize) & _ALIGNED
+    # What was kept fits the cut that the forward made; x may have moved since.
+    at = place if kept is not None else x.data_ptr() | g.data_ptr()
     run, blocks, shared, starts, rest = _launch(
-        program, numbers, x.dtype, total, lanes, aligned, "BACKWARD", kept is not None, x.get_device()
+        program, numbers, x.dtype, total, lanes, (lanes | at // size) & _ALIGNED, "BACKWARD", kept is not None,
+        x.get_device(),
     )  # fmt: skip
+    width = run.work.width * size
+    if x.data_ptr() % width:
+        x = x.clone()
+    if g.data_ptr() % width:
+        g = g.clone()
+    g_x = torch.empty_like(x)
     if starts and kept is None:
         kept = x.new_empty(starts, dtype=compute_dtype(x))
     arguments = run.pack(
-        total, 1, lanes, 1, at, lanes, 0, 0, g_at, lanes, 0, g_x.data_ptr(), lanes,
+        total, 1, lanes, 1, x.data_ptr(), lanes, 0, 0, g.data_ptr(), lanes, 0, g_x.data_ptr(), lanes,
         0 if kept is None else kept.data_ptr(), *rest,
     )  # fmt: skip
     run.function(blocks, run.work.threads, shared, arguments)

@@ -119,18 +119,18 @@ class _Simple(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
-        out, kept = _short_way(x).simple_forward(program, x, numbers, True)
-        ctx.save_for_backward(x)
-        ctx.rest = program, numbers, kept
+        out, kept = _short_way(x).simple_forward(program, x, numbers, ctx.needs_input_grad[0])
+        ctx.save_for_backward(x) if kept is None else ctx.save_for_backward(x, kept)
+        ctx.rest = program, numbers, x.data_ptr()
         return out
 
     @staticmethod
     @_once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
-        program, numbers, kept = ctx.rest
-        (x,) = ctx.saved_tensors
+        program, numbers, place = ctx.rest
+        x, *kept = ctx.saved_tensors
         if g.is_contiguous() and g.dtype == x.dtype and is_plain(g):
-            return _short_way(x).simple_backward(program, g, x, numbers, kept), None, None
+            return _short_way(x).simple_backward(program, g, x, numbers, kept[0] if kept else None, place), None, None
         return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 
 

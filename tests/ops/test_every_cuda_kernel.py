@@ -16,6 +16,7 @@ import torch
 
 from snnkit.ops import cuda, nvrtc, scan, scan_cuda, scan_operator, scan_work
 from snnkit.ops.cache import kept
+from snnkit.ops.program import plan_of
 from tests.equations_under_test import EQUATIONS, RESETS, SURROGATES, learnable, neuron_of, pairwise, with_tensors
 
 pytestmark = pytest.mark.skipif(cuda.nvrtc_trouble() is not None, reason=f"no NVRTC: {cuda.nvrtc_trouble()}")
@@ -62,6 +63,8 @@ def texts(cases: Sequence[dict[str, Any]]) -> list[str]:
         for case in cases:
             with mock.patch.object(scan_work, "_FEW_LANES", 1 if case["lanes"] == "many" else 1 << 17):
                 call(**{name: value for name, value in case.items() if name != "lanes"})
+                if case["shape"] is None and case["steps"] == 1000:
+                    keep(case["equation"], case["surrogate"], case["reset"], case["dtype"])
     return [f"{code}\nstatic_assert(sizeof(Arguments) == {size});\n" for code, size in noted.items()]
 
 
@@ -81,6 +84,16 @@ def call(
     s, last, traces = scan(neuron, x, None, recorded, steps if still else None)
     outputs = [s, *last.values(), *traces.values()]
     torch.autograd.grad(outputs, [x], [torch.zeros_like(o) for o in outputs])
+
+
+def keep(equation: str, surrogate: str, reset: str, dtype: torch.dtype) -> None:
+    """Run the short way of simple calls, where the forward keeps states for the backward."""
+    plan = plan_of(neuron_of(equation, surrogate, reset))
+    x = torch.zeros(100, B, C, dtype=dtype)
+    scan_cuda._launch.cache_clear()
+    kept = scan_cuda.simple_forward(plan.program, x, plan.constants, True)[1]
+    scan_cuda.simple_backward(plan.program, x, x, plan.constants, kept, x.data_ptr())
+    scan_cuda._launch.cache_clear()
 
 
 @functools.cache
@@ -109,7 +122,7 @@ def test_the_cover_has_each_form_of_a_kernel():
     assert len(codes) > 300
     for word in ("SNN_FORWARD", "SNN_BACKWARD", *(f"typedef {io} io;" for io in scan_cuda.IO.values())):
         assert sum(word in code for code in codes) > 30, word
-    for name in ("kOne", "kStash", "kStill"):
+    for name in ("kOne", "kStash", "kStill", "kKeep"):
         for value in "01":
             assert sum(f"{name} = {value}" in code for code in codes) > 20, f"{name} = {value}"
     for width in (1, 2, 4, 8):

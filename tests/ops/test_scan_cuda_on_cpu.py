@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from snnkit.equations import ALIF, LIF, Equation
-from snnkit.ops import cpu, scan, scan_work
+from snnkit.ops import cpu, scan, scan_cpu, scan_cuda, scan_work
+from snnkit.ops.program import plan_of
 from tests.cuda_on_cpu import emulated_cuda
 from tests.equations_under_test import with_tensors
 
@@ -96,3 +98,39 @@ def test_with_few_lanes_and_many_steps_a_division_that_was_not_sure_is_done_agai
         got = scan(neuron, x, record=("v",)).traces["v"]
     same = (got == expected) | (got.isnan() & expected.isnan())
     assert (same | (expected.abs() < 1.2e-38)).all(), "only the last bit of a subnormal number may differ (divide.cuh)"
+
+
+def simple(module: Any, neuron: Equation, x: Tensor, g: Tensor, moved: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Forward and backward by the short way of simple calls; in between x may move."""
+    plan = plan_of(neuron)
+    out, kept = module.simple_forward(plan.program, x, plan.constants, True)
+    assert (kept is not None) == (module is scan_cuda and len(x) > 16)
+    later = x if moved is None else moved
+    return out, module.simple_backward(plan.program, g, later, plan.constants, kept, x.data_ptr())
+
+
+@pytest.mark.parametrize("lanes", ["few", "wide"])
+@pytest.mark.parametrize("neuron", [LIF(tau=3.0), ALIF()], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize("steps", [4, 100])
+def test_the_states_that_a_forward_keeps_serve_its_backward(steps, neuron, lanes):
+    x, g = sequence(steps, torch.float32), sequence(steps + 1, torch.float32)[:steps] - 1.0
+    expected = simple(scan_cpu, neuron, x, g)
+    with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", 1 if lanes == "wide" else 1 << 17):
+        scan_cuda._launch.cache_clear()
+        got = simple(scan_cuda, neuron, x, g)
+        scan_cuda._launch.cache_clear()
+    assert torch.equal(got[0], expected[0])
+    assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
+
+
+@pytest.mark.parametrize("offsets", [(0, 1), (1, 0), (2, 1)])
+def test_x_may_come_back_at_another_address(offsets):
+    steps, size = 100, 100 * B * C
+    x, g = sequence(steps, torch.float32), sequence(steps + 1, torch.float32)[:steps] - 1.0
+    expected = simple(scan_cpu, LIF(), x, g)
+    first, then = (torch.zeros(size + 4)[o : o + size].view_as(x).copy_(x) for o in offsets)
+    with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", 1):
+        scan_cuda._launch.cache_clear()
+        got = simple(scan_cuda, LIF(), first, g, then)
+        scan_cuda._launch.cache_clear()
+    assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
