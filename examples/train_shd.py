@@ -239,8 +239,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, resumed = read_settings(Settings, argv, __doc__ or "")
     accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.precision == "bf16" else "no")
     device, torch.backends.cudnn.deterministic = accelerator.device, True
-    products = "tf32" if settings.precision == "tf32" else "ieee"  # torch's default is TF32 in convolutions alone
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = products
+    tf32 = settings.precision == "tf32"  # torch's default is TF32 in convolutions alone
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
         check_settings(settings)
         seed_all(settings.seed)
