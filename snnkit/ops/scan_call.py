@@ -19,6 +19,9 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+Arriving = tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]
+
+
 class Call:
     """What forward and backward of one call share.
 
@@ -68,6 +71,12 @@ class Call:
         """Gradients of states (``lead`` 1) or traces (2), as the kernel reads them."""
         return [g if g is None else self.layout.aligned(g, lead, self.dtype) for g in gradients]
 
+    def arriving(self, program: Program, final: bool, gradients: Sequence[Tensor | None]) -> Arriving:
+        """The gradients of what a forward returned, as the kernel reads them: of output, last states and traces."""
+        output, count = gradients[0], len(program.states) if final else 0
+        g_s = None if output is None else self.sequence(output)
+        return g_s, self.states(gradients[1 : 1 + count], 1), self.states(gradients[1 + count :], 2)
+
     def sequence_like(self, steps: int) -> Tensor:
         """A new sequence for the kernel to fill."""
         return like(self.given, steps, self.io)
@@ -94,12 +103,3 @@ class Call:
                 total = values.sum() if letter == "s" else self.layout.from_lanes(values.sum(0), coefficient.shape)
                 found.append(total.to(coefficient.dtype).reshape(coefficient.shape).contiguous())
         return found
-
-
-Arriving = tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]
-
-
-def split(program: Program, final: bool, gradients: Sequence[Tensor | None]) -> Arriving:
-    """The gradients that arrive: of the output, of the last states, of the traces."""
-    count = len(program.states) if final else 0
-    return gradients[0], list(gradients[1 : 1 + count]), list(gradients[1 + count :])

@@ -14,7 +14,7 @@ from torch import Tensor
 from snnkit.ops import cpu
 from snnkit.ops.codegen import prelude
 from snnkit.ops.program import Program
-from snnkit.ops.scan_call import Call, compute_dtype, split
+from snnkit.ops.scan_call import Call, compute_dtype
 from snnkit.ops.sources import source
 
 _FIELDS = (
@@ -135,9 +135,7 @@ def backward(
     call = Call(x, coefficients, before, steps, compute_dtype(x))
     g_x = call.sequence_like(len(x))
     g_before = [call.row_like() for _ in before]
-    g_output, g_last, g_traces = split(program, final, gradients)
-    g_s = None if g_output is None else call.sequence(g_output)
-    g_after, g_traces = call.states(g_last, 1), call.states(g_traces, 2)
+    g_s, g_after, g_traces = call.arriving(program, final, gradients)
     rows, lanes = call.rows_and_lanes(g_s)
     segments = min(rows, _SEGMENTS) if "l" in call.letters else rows
     constants = _constants(tuple(numbers))

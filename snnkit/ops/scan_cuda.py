@@ -14,7 +14,7 @@ from torch import Tensor
 from snnkit.ops.codegen import divisors, prelude
 from snnkit.ops.cuda import Function
 from snnkit.ops.program import Program
-from snnkit.ops.scan_call import Call, compute_dtype, split
+from snnkit.ops.scan_call import Call, compute_dtype
 from snnkit.ops.scan_work import Work, backward_work, forward_work
 from snnkit.ops.sources import source
 
@@ -218,9 +218,7 @@ def backward(
     call, states = Call(x, coefficients, before, steps, x.dtype), len(program.states)
     g_x = call.sequence_like(len(x))
     g_before = [call.row_like() for _ in before]
-    g_output, g_last, g_traces = split(program, final, gradients)
-    g_s = None if g_output is None else call.sequence(g_output)
-    g_after, g_traces = call.states(g_last, 1), call.states(g_traces, 2)
+    g_s, g_after, g_traces = call.arriving(program, final, gradients)
     rows, lanes = call.rows_and_lanes(g_s)
     if g_s is None:  # one row of zeros is enough
         g_s = x.new_zeros(lanes).expand(call.total, rows, lanes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.on_gpu import gpus
+
 CPU = torch.device("cpu")
 
 
@@ -33,8 +35,7 @@ def test_a_copy_counts_what_is_read_and_what_is_written(timing, monkeypatch):
     assert timing.copy_rate(CPU, size=1000) == 4000
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+@gpus()
 def test_a_graph_replays_the_step_and_keeps_what_the_step_kept(timing):
     x, y = torch.zeros(1 << 20, device="cuda"), []
 

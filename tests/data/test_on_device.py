@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from snnkit.data import EpochSampler, OnDevice, Part, TimeMask, collate
 from snnkit.data.dataset import Dataset
+from tests.on_gpu import gpus
 
 KINDS = st.sampled_from([np.uint8, np.uint16, np.int32, np.bool_, np.float16, np.float32])
 SETS = KINDS.flatmap(
@@ -83,8 +84,7 @@ def test_what_it_cannot_hold_or_give_is_refused():
             held.batch(indices)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@gpus()
 def test_batches_on_a_gpu_are_those_of_the_cpu():
     rng = np.random.default_rng(0)
     dataset = Given([rng.integers(0, 9, (steps, 3)) for steps in (3, 7, 1)])

@@ -13,6 +13,7 @@ import snnkit
 from snnkit.equations import LIF
 from snnkit.ops import cuda, nvrtc, path
 from tests.hidden_parts import cupy_for_cuda, cupy_raises, torch_for_cuda
+from tests.on_gpu import gpus
 
 LOST = "libnvrtc.so.13: cannot open shared object file"
 
@@ -139,16 +140,6 @@ extern "C" __global__ void fill(const __grid_constant__ Arguments a) {
 
 def fill(function: cuda.Function, to: torch.Tensor, value: int) -> None:
     function(-(-to.numel() // 64), 64, 0, struct.pack("qii", to.data_ptr(), value, to.numel()))
-
-
-def gpus(count: int):
-    """Mark a test that needs that many GPUs, and kernels that run there."""
-
-    def marked(test):
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return pytest.mark.gpu(pytest.mark.skipif(found < count, reason=f"needs {count} GPUs")(test))
-
-    return marked
 
 
 @gpus(1)

@@ -12,6 +12,7 @@ from snnkit.ops import _delay_cuda, _delay_operator, _time_products, _time_spect
 from snnkit.ops import delayed_sum as module
 from snnkit.ops.delay import Bilinear, Gauss, Profile, Triangle, delay_kernel
 from snnkit.ops.delayed_sum import delayed_sum, path
+from tests.on_gpu import gpus
 from tests.shared import needs_compiler
 
 CASES = [(Bilinear(), False), (Triangle(), False), (Triangle(), True), (Gauss(), True)]
@@ -20,9 +21,7 @@ DTYPES = [torch.float32, torch.float64]
 WAYS = {"spectra": _time_spectra, "products": _time_products, "one product": _time_unfolded, "conv1d": None}
 
 
-def gpu(test):
-    """Mark a test that needs a GPU."""
-    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")(test))
+gpu = gpus()
 
 
 def leaves_of(wide: bool, size: int, M: int, dtype: torch.dtype, device: str = "cpu") -> list[Tensor]:
