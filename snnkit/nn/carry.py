@@ -65,7 +65,9 @@ class _Slot:
                 raise ValueError(
                     f"carry: reset got a mask for {len(mask)} samples, {self.name} holds a state for {len(value)}."
                 )
-            initial = torch.as_tensor(self.initial[name], dtype=value.dtype, device=value.device)
+            initial = self.initial[name]
+            # A number is filled in on the device: a copy from the host could not be captured in a CUDA graph.
+            initial = initial.to(value) if isinstance(initial, Tensor) else value.new_full((), initial)
             rows = mask.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
             self.state[name] = torch.where(rows, initial, value)
 

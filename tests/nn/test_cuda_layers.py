@@ -61,6 +61,36 @@ def test_chunks_inside_carry_equal_the_whole():
     assert torch.equal(torch.cat(chunks), net(x))
 
 
+@gpus()
+def test_a_captured_graph_resets_the_samples_that_its_mask_names_at_each_replay():
+    learnt = snn.ALIF(learn=type(snn.ALIF()).equation.parameter_names)
+    net = torch.nn.Sequential(snn.LIF(tau=3.7), snn.LIF(v_reset=-0.5), learnt).to(DEVICE)
+    x, mask = torch.zeros(2, T, B, C, device=DEVICE), torch.zeros(B, dtype=torch.bool, device=DEVICE)
+
+    def two_chunks() -> Tensor:
+        with torch.no_grad(), snnkit.carry(net) as state:
+            net(x[0])
+            state.reset(mask)
+            return net(x[1])
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        two_chunks()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = two_chunks()
+    x.copy_(3.0 * drive("LIF", (2, T, B, C), torch.float32))
+    found = []
+    for which in ([False, False], [True, False], [False, True]):
+        mask.copy_(torch.tensor(which))
+        graph.replay()
+        found.append(captured.clone())
+        assert torch.equal(captured, two_chunks())
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+
+
 def network() -> torch.nn.Sequential:
     torch.manual_seed(0)
     first, second = snn.LIF(tau=2.0, learn=("tau",), shape=(9,)), snn.PLIF(tau=3.0)

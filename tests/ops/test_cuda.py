@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import types
 import warnings
 
@@ -157,6 +158,25 @@ def test_a_launch_goes_to_the_current_stream_and_into_a_captured_graph():
     assert not to.any()  # captured, not run
     graph.replay()
     assert (to == 7).all()
+
+
+@gpus(1)
+def test_a_thread_that_never_used_the_gpu_can_launch():
+    function, to = cuda.Function(FILL, "fill", 0), torch.zeros(100, dtype=torch.int32, device="cuda:0")
+    torch.cuda.synchronize()
+    raised: list[BaseException] = []
+
+    def launch() -> None:
+        try:
+            fill(function, to, 9)  # the thread's first word to the GPU
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=launch)
+    thread.start()
+    thread.join()
+    torch.cuda.synchronize()
+    assert not raised and (to == 9).all()
 
 
 @gpus(1)

@@ -236,3 +236,36 @@ def test_gradients_per_sample_work_on_the_gpu() -> None:
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(position, g)
     for i in range(4):
         torch.testing.assert_close(each[i], torch.func.grad(loss)(position, g[i]))
+
+
+@gpu
+def test_a_busy_side_stream_is_waited_for() -> None:
+    given = [x.detach() for x in leaves_of(True, 9, 1, torch.float32, "cuda")]
+    expected = kernel_and_gradients([x.clone().requires_grad_() for x in given], 9, Gauss())
+    leaves = [torch.ones_like(x).requires_grad_() for x in given]
+    torch.cuda.synchronize()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(100_000_000)  # what does not wait for this takes ones for the parameters
+        for leaf, x in zip(leaves, given, strict=True):
+            leaf.data.copy_(x)
+        found = kernel_and_gradients(leaves, 9, Gauss())
+    side.synchronize()
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@gpus(2)
+@pytest.mark.parametrize("order", [("cuda:0", "cuda:1"), ("cuda:1", "cuda:0")], ids="then".join)
+@pytest.mark.parametrize("current", [0, 1])
+def test_tensors_on_another_gpu_than_the_current_one(current: int, order: tuple[str, str]) -> None:
+    _delay_cuda._function.cache_clear()  # each order loads its kernels anew
+    x, found = torch.randn(12, 3, 70, generator=torch.Generator().manual_seed(0)), []
+    with torch.cuda.device(current):
+        for device in order:
+            leaves = leaves_of(True, 9, 1, torch.float32, device)
+            h, *gradients = kernel_and_gradients(leaves, 9, Gauss())
+            y = delayed_sum(x.to(device), delay_kernel(*leaves, size=9, profile=Gauss()))
+            results = [h, *gradients, y.detach(), *torch.autograd.grad(y.square().sum(), leaves)]
+            assert {t.device for t in results} == {torch.device(device)} and torch.cuda.current_device() == current
+            found.append([t.cpu() for t in results])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)) and found[0][0].any()
