@@ -28,10 +28,17 @@ def unknown(who: str, name: str, known: Collection[str]) -> TypeError:
 
 
 def named_arguments(cls: type) -> tuple[list[str], bool]:
-    """Return the names that a constructor lists, and whether it takes other keywords, too."""
+    """Return the names that a constructor lists, and whether it takes other keywords, too.
+
+    A class says with ``hands_on = True`` that its ``**keywords`` are those of the class above it.
+    """
     own = inspect.signature(cls).parameters.values()
     names = [p.name for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return names, any(p.kind is p.VAR_KEYWORD for p in own)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in own)
+    if open_ended and getattr(cls, "hands_on", False):
+        above, open_ended = named_arguments(cls.__mro__[1])
+        names += [name for name in above if name not in names]
+    return names, open_ended
 
 
 class _OfInit:

@@ -6,11 +6,13 @@ Importing this package loads timm and registers the models there: afterwards ``t
 from snnkit.models._checkpoints import checkpoint_info, load_checkpoint, load_model, save_checkpoint
 from snnkit.models._registry import create_model, list_models, variants
 from snnkit.models.delay_snn import DelaySNN, FixedDelays, LearntDelays
+from snnkit.models.spikformer import Spikformer
 
 __all__ = [
     "DelaySNN",
     "FixedDelays",
     "LearntDelays",
+    "Spikformer",
     "checkpoint_info",
     "create_model",
     "list_models",

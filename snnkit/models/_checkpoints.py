@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from snnkit.models import _files, _registry
 from snnkit.models._classifier import Classifier
 from snnkit.models._objects import decode, encode, metadata_text
-from snnkit.models._tables import TABLES
+from snnkit.models._official import TABLES
 from snnkit.models._values import check_values
 from snnkit.nn.delay import DelayLinear
 
@@ -32,8 +32,13 @@ class MismatchError(ValueError):
     def __init__(self, where: str, model: str, **lists: list[str]) -> None:
         self.missing, self.unexpected = lists["missing"], lists["unexpected"]
         self.misshaped = lists["misshaped"]
-        parts = [f"{what}: {', '.join(names)}" for what, names in lists.items() if names]
+        parts = [f"{what}: {_some(names)}" for what, names in lists.items() if names]
         super().__init__(f"{where} does not fit this {model}; nothing was loaded. {'; '.join(parts)}.")
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Loaded:
     Attributes:
         source: ``"snnkit"``, or the official code whose names were translated.
         left_out: names of the head's tensors, if the number of classes differs: they keep their random values.
+        dead: tensors of the official file that its code builds and never uses, by its names; they have no place here.
         metadata: what was given to :func:`save_checkpoint`.
         clamped: how many positions of each layer stood beyond the taps and were brought to the nearest. Official
             code lets the positions of an even ``max_delay`` go one step too far, where the synapse is lost.
@@ -52,6 +58,7 @@ class Loaded:
     left_out: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     clamped: dict[str, int] = field(default_factory=dict)
+    dead: tuple[str, ...] = ()
 
 
 def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: Any) -> None:
@@ -177,7 +184,7 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
 
 def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], where: str, compare: bool = True) -> Loaded:
     kind = type(model).__name__
-    source, theirs = "snnkit", dict[str, str]()
+    source, theirs, dead = "snnkit", dict[str, str](), list[str]()
     if info:
         if info["class"] != kind:
             raise ValueError(f"{where} holds a {info['class']}, this is a {kind}. Build that with load_model(path).")
@@ -186,7 +193,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
     else:
         for name, table in TABLES.items():
             if table.fits(model, state):
-                state, theirs = table.translate(model, state, where)
+                state, theirs, dead = table.translate(model, state, where)
                 source = name
     state, left_out = _match(model, state, theirs, where, kind)
     check_values(model, state, where)
@@ -205,7 +212,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
             f"random ({', '.join(left_out)}).",
             stacklevel=3,
         )
-    return Loaded(source, tuple(left_out), info.get("metadata", {}), clamped)
+    return Loaded(source, tuple(left_out), info.get("metadata", {}), clamped, tuple(dead))
 
 
 def _clamp(model: nn.Module) -> dict[str, int]:

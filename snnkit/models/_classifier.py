@@ -37,11 +37,7 @@ class Classifier(NamedArguments, nn.Module):
     def __new__(cls, *args: Any, **keywords: Any) -> Classifier:
         """Note the arguments: here once instead of in each model's constructor."""
         self: Classifier = super().__new__(cls, *args, **keywords)
-        # copy and pickle come without arguments (hence partial) and restore __dict__ afterwards.
-        bound = inspect.signature(cls.__init__).bind_partial(self, *args, **keywords)
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        del arguments["self"]
+        arguments = _arguments(cls, args, keywords)
         for name, value in (("arguments", arguments), ("variant", ""), ("grad_checkpointing", False)):
             object.__setattr__(self, name, value)  # Module's own __setattr__ needs Module.__init__ first
         return self
@@ -77,3 +73,18 @@ class Classifier(NamedArguments, nn.Module):
             f"{type(self).__name__} takes [T, B, ...] and DataParallel cuts axis 0, which is time. "
             "Use torch.nn.parallel.DistributedDataParallel, e.g. torchrun --nproc_per_node 2 script.py."
         )
+
+
+def _arguments(cls: type, args: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
+    """What a constructor gets, defaults included; what it hands on (``**common``), by the class above it."""
+    # copy and pickle come without arguments (hence partial) and restore __dict__ afterwards.
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    bound = signature.bind_partial(None, *args, **keywords)
+    bound.apply_defaults()
+    _, *own = bound.arguments.items()
+    arguments = dict(own)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            handed_on = arguments.pop(parameter.name)
+            arguments |= _arguments(cls.__mro__[1], (), handed_on)
+    return arguments

@@ -2,11 +2,12 @@
 
 A pickle is a program: it can call any function that it names. ``weights_only=True`` runs the part that builds tensors
 and plain values, nothing else. What a file asks for beyond that is either a plain record that people often keep beside
-their weights (argparse's Namespace, numpy's scalars), for which torch has an opt-in, or code.
+their weights, or code. Of the records, argparse's Namespace is read; numpy's scalars need torch's opt-in.
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import pickletools
 import re
@@ -37,7 +38,8 @@ def read_torch(path: Path) -> Any:
             "was read. Open it where it was made, and write torch.save(model.state_dict(), path) there."
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts keep their options there
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = _foreign(path, error)
         if not foreign:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from snnkit._suggest import nearest
@@ -21,8 +22,38 @@ classes: dict[str, type[Classifier]] = {}
 entries: dict[str, Callable[..., Classifier]] = {}
 
 
-def variants(cls: type[Classifier], **rows: dict[str, Any]) -> None:
-    """Register one model a row: ``variants(DelaySNN, delay_snn_shd=dict(hidden=(256, 256)))``.
+CIFAR10: dict[str, Any] = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), crop_pct=1.0)
+CIFAR100: dict[str, Any] = dict(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761), crop_pct=1.0)
+EVENTS: dict[str, Any] = dict(mean=(0.0, 0.0), std=(1.0, 1.0), crop_pct=1.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table of models.
+
+    Attributes:
+        keywords: arguments of the class.
+        accuracy: published top-1 accuracy in percent, as text; empty if there is none.
+        cfg: entries of timm's ``default_cfg`` that differ from ImageNet's: mean, standard deviation, crop.
+        weights: names of the official checkpoint files, if there are some.
+    """
+
+    keywords: dict[str, Any]
+    accuracy: str = ""
+    cfg: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+
+
+def variant(accuracy: str = "", *, cfg: dict[str, Any] | None = None, weights: str = "", **keywords: Any) -> Variant:
+    """A row of the table: ``variant("73.38", dim=512, depth=8)``."""
+    return Variant(keywords, accuracy, cfg or {}, weights)
+
+
+rows: dict[str, Variant] = {}
+
+
+def variants(cls: type[Classifier], **table: Variant) -> None:
+    """Register one model a row: ``variants(DelaySNN, delay_snn_shd=variant("95.07", hidden=(256, 256)))``.
 
     Each row becomes a function of that name in the module of ``cls``, known to timm and to :func:`create_model`. It
     takes the class's keywords over those of the row and drops timm's private ones.
@@ -33,31 +64,52 @@ def variants(cls: type[Classifier], **rows: dict[str, Any]) -> None:
     from timm.models import is_model, register_model
 
     module = sys.modules[cls.__module__]
-    for name, row in rows.items():
+    for name, row in table.items():
         if is_model(name) and getattr(entries.get(name), "__module__", None) != cls.__module__:
             raise ValueError(f"The model name {name!r} is taken in timm's registry. Choose another one.")
-        entries[name] = _entry(name, cls, row)
+        rows[name], entries[name] = row, _entry(name, cls, row)
         setattr(module, name, entries[name])
         register_model(entries[name])
     classes[cls.__name__] = cls
 
 
-def _entry(name: str, cls: type[Classifier], row: dict[str, Any]) -> Callable[..., Classifier]:
-    def entry(**keywords: Any) -> Classifier:
+def _entry(name: str, cls: type[Classifier], row: Variant) -> Callable[..., Any]:
+    def entry(**keywords: Any) -> Any:
+        features = keywords.pop("features_only", False)
+        indices = keywords.pop("out_indices", None)
         private = {key: keywords.pop(key, None) for key in TIMM_KEYWORDS}
         if private["pretrained"]:
             raise RuntimeError(
                 f"{name} has no pretrained weights: {cls.official_weights} "
                 "For a file of your own: snnkit.load_model(path), or snnkit.load_checkpoint(model, path)."
             )
-        model = cls(**{**row, **keywords})
+        model = cls(**{**row.keywords, **keywords})
         model.variant = name
-        return model
+        if cfg := getattr(model, "default_cfg", None):
+            cfg.update(architecture=name, **row.cfg)
+        return feature_maps(model, indices) if features else model
 
     entry.__name__ = entry.__qualname__ = name
     entry.__module__ = cls.__module__
-    entry.__doc__ = f"{cls.__name__}({', '.join(f'{key}={value!r}' for key, value in row.items())})"
+    entry.__doc__ = f"{cls.__name__}({', '.join(f'{key}={value!r}' for key, value in row.keywords.items())})"
     return entry
+
+
+def feature_maps(model: Any, indices: Any = None) -> Any:
+    """timm's ``features_only=True``: the model as a backbone that returns a list of feature maps ``[B, C, H, W]``.
+
+    Args:
+        model: a vision model.
+        indices: which of its stages. Default: all, or the last three where all have the same size.
+    """
+    from timm.models._features import FeatureGetterNet
+
+    if not hasattr(model, "forward_intermediates"):
+        raise RuntimeError(f"{type(model).__name__} has no feature maps: features_only is for vision models.")
+    if indices is None:
+        strides = {info["reduction"] for info in model.feature_info}
+        indices = min(3, len(model.feature_info)) if len(strides) == 1 else len(model.feature_info)
+    return FeatureGetterNet(model, indices)
 
 
 def entry_point(name: str) -> Callable[..., Classifier]:

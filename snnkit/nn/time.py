@@ -13,11 +13,13 @@ from snnkit.nn.carry import Stateful, carry
 from snnkit.ops.registered import is_plain, transformed
 
 __all__ = [
+    "DropPath",
     "PerStep",
     "Stateful",
     "TimeDropout",
     "at_least_float32",
     "carry",
+    "per_step",
     "require_tensor",
     "require_time_first",
     "valid_steps",
@@ -74,6 +76,16 @@ def valid_steps(x: Tensor, lengths: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision as float32, all else as it is: a sum over a sequence does not fit into 8 or 11 bits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def per_step(module: Any, x: Tensor) -> Tensor:
+    """A module without time on each step, unchecked: ``[T, B, ...]`` -> ``[T * B, ...]`` -> module -> ``[T, B, ...]``.
+
+    >>> per_step(nn.Conv2d(3, 8, 3), torch.zeros(4, 2, 3, 16, 16)).shape
+    torch.Size([4, 2, 8, 14, 14])
+    """
+    y: Tensor = module(x.flatten(0, 1))
+    return y.unflatten(0, x.shape[:2])
 
 
 class PerStep(nn.Module):
@@ -140,13 +152,33 @@ class TimeDropout(Stateful):
         require_time_first(self, x)
         if not self.training or self.p == 0:
             return x
-        mask = F.dropout(x.new_ones(x.shape[1:]), self.p)
+        mask = F.dropout(x.new_ones(self.mask_shape(x)), self.p)
         held = self.carried(x.shape[1], x.shape[2:])
         if held is not None:  # NaN: a sample that was reset. Drawing it each time needs no look at the values.
             mask = torch.where(held["mask"].isnan(), mask, held["mask"].to(x.dtype))
         self.keep({"mask": mask}, {"mask": float("nan")})
         return x * mask
 
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Shape of the mask, batch first."""
+        return x.shape[1:]
+
     def extra_repr(self) -> str:
         """The probability."""
         return f"p={self.p}"
+
+
+class DropPath(TimeDropout):
+    """Stochastic depth: a sample loses the whole branch, at all steps alike. Huang et al. 2016 (ECCV).
+
+    ``y[t, b] = x[t, b] m[b] / (1 - p)``, m ~ Bernoulli(1 - p). Everything else as in TimeDropout. (timm's ``DropPath``
+    takes axis 0 for the batch, and that is time here.)
+
+    >>> y = DropPath(0.5)(torch.ones(3, 2, 4))
+    >>> all(len(set(y[:, b].flatten().tolist())) == 1 for b in range(2))
+    True
+    """
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        """One value a sample."""
+        return (x.shape[1], *[1] * (x.ndim - 2))

@@ -38,7 +38,7 @@ def x():
 
 def official(model: DelaySNN) -> dict[str, torch.Tensor]:
     """The model's weights under the official names."""
-    from snnkit.models._tables import TABLES
+    from snnkit.models._official import TABLES
 
     rows = TABLES["SNN-delays"].rows(model)
     return {
@@ -206,6 +206,134 @@ def test_any_module_can_be_saved_and_loaded_into(tmp_path):
 
 @pytest.mark.parametrize("nest", [None, "state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_official_files_load_whatever_their_wrapping(tmp_path, model, x, nest, prefix, legacy):
+    path = tmp_path / "official.pt"
+    state = {prefix + key: value for key, value in official(model).items()}
+    held = {"epoch": 3, nest: state} if nest else state
+    torch.save(held, path, _use_new_zipfile_serialization=not legacy)
+    other = DelaySNN(**TINY).eval()
+    loaded = snnkit.load_checkpoint(other, path)
+    assert loaded.source == "SNN-delays"
+    assert loaded.left_out == ()
+    assert torch.equal(other(x), model(x))
+
+
+def test_official_fixed_delays_load_without_their_zero_widths(model):
+    fixed = DelaySNN(**TINY, delays=FixedDelays())
+    state = official(model)
+    for key in state:
+        if key.endswith("SIG"):
+            state[key].zero_()
+    snnkit.load_checkpoint(fixed, state)
+    assert torch.equal(fixed.head.synapse.P, model.head.synapse.P)
+    with pytest.raises(ValueError, match=r"SIG = 0 everywhere.*delays=FixedDelays\(\)"):
+        snnkit.load_checkpoint(DelaySNN(**TINY), state)
+
+
+def test_missing_unexpected_and_misshaped_names_are_listed_in_both_languages(model):
+    state = official(model)
+    del state["model.1.bias"]
+    state["model.17.weight"] = torch.zeros(2)
+    state["model.4.weight"] = torch.zeros(7, 9, 1)
+    target = DelaySNN(**TINY)
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    with pytest.raises(MismatchError) as error:
+        snnkit.load_checkpoint(target, state)
+    assert error.value.missing == ["blocks.0.norm.bias (there: model.1.bias)"]
+    assert error.value.unexpected == ["model.17.weight"]
+    assert error.value.misshaped == ["blocks.1.synapse.weight (there: model.4.weight) [7, 9, 1], here [7, 8, 1]"]
+    assert "model.17.weight" in str(error.value) and "nothing was loaded" in str(error.value)
+    assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["ours", "official"])
+def test_another_number_of_classes_leaves_the_head_out_and_says_so(tmp_path, model, kind):
+    target = DelaySNN(**{**TINY, "num_classes": 5})
+    head = {key: value.clone() for key, value in target.head.state_dict().items()}
+    if kind == "ours":
+        snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.warns(UserWarning, match=r"another number of classes than DelaySNN\(5\): the head was left out"):
+        loaded = snnkit.load_checkpoint(target, tmp_path / "a" if kind == "ours" else official(model))
+    assert set(loaded.left_out) == {f"head.{key}" for key in head}
+    assert all(torch.equal(value, head[key]) for key, value in target.head.state_dict().items())
+    assert same(target.blocks, model.blocks)
+
+
+def test_another_number_of_classes_is_no_excuse_for_other_differences(model):
+    with pytest.raises(MismatchError, match=r"blocks.0.synapse.weight.*head.synapse.weight"):
+        snnkit.load_checkpoint(DelaySNN(**{**TINY, "num_classes": 5, "hidden": (9, 7)}), official(model))
+    state = official(model)
+    del state["model.1.bias"]
+    with pytest.raises(MismatchError, match=r"missing: blocks.0.norm.bias.*head.synapse.weight"):
+        snnkit.load_checkpoint(DelaySNN(**{**TINY, "num_classes": 5}), state)
+
+
+def test_load_model_with_another_number_of_classes(tmp_path, model):
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.warns(UserWarning, match="the head was left out"):
+        assert snnkit.load_model(tmp_path / "a", num_classes=5).num_classes == 5
+
+
+def test_load_model_refuses_taps_that_would_shift_all_delays(tmp_path, model):
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.raises(ValueError, match="was saved with max_delay=5, got max_delay=9: .*Leave max_delay out"):
+        snnkit.load_model(tmp_path / "a", max_delay=9)
+    assert same(snnkit.load_model(tmp_path / "a", max_delay=5, dropout=0.1), model)
+
+
+def test_a_file_of_another_model_is_refused(tmp_path, model):
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.raises(ValueError, match="holds a DelaySNN, this is a Linear"):
+        snnkit.load_checkpoint(nn.Linear(2, 2), tmp_path / "a")
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "b")
+    with pytest.raises(ValueError, match="missing: blocks.0.synapse.weight.*unexpected: weight, bias"):
+        snnkit.load_checkpoint(model, tmp_path / "b")
+    with pytest.raises(ValueError, match="holds tensors but no model.*create_model"):
+        snnkit.load_model(tmp_path / "b")
+
+
+def test_arguments_that_no_tensor_shows_are_compared(tmp_path, model):
+    snnkit.save_checkpoint(model, tmp_path / "a")
+    with pytest.warns(UserWarning, match="saved with tau=1.005, this model has tau=3.0"):
+        snnkit.load_checkpoint(DelaySNN(**TINY, tau=3.0), tmp_path / "a")
+    with pytest.raises(ValueError, match="saved with max_delay=5, this model has max_delay=9"):
+        snnkit.load_checkpoint(DelaySNN(**{**TINY, "max_delay": 9}), tmp_path / "a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        snnkit.load_checkpoint(DelaySNN(**TINY), tmp_path / "a")
+
+
+class Hostile:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_code_in_a_file_never_runs(tmp_path, model):
+    folder = tmp_path / "it ran"
+    for held in (Hostile(folder), {"state_dict": official(model), "x": Hostile(folder)}):
+        torch.save(held, tmp_path / "a.pt")
+        with pytest.raises(ValueError, match=r"holds posix.mkdir beside its tensors.*Do not open it") as error:
+            snnkit.load_checkpoint(model, tmp_path / "a.pt")
+        assert "safe_globals" not in str(error.value)
+    with open(tmp_path / "b.pt", "wb") as file:
+        pickle.dump(Hostile(folder), file)
+    with pytest.raises(ValueError, match="is a pickle of Python objects, not a file of torch.save"):
+        snnkit.load_checkpoint(model, tmp_path / "b.pt")
+    assert not folder.exists()
+
+
+def test_the_options_that_training_scripts_keep_beside_their_weights_are_no_hindrance(tmp_path, model, x):
+    path = tmp_path / "run.pt"
+    torch.save({"args": argparse.Namespace(lr=1), "state_dict": official(model)}, path)
+    other = DelaySNN(**TINY).eval()
+    snnkit.load_checkpoint(other, path)
+    assert torch.equal(other(x), model(x))
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_official_files_load_whatever_their_wrapping(tmp_path, model, x, nest, prefix, legacy):
     path = tmp_path / "official.pt"

@@ -61,7 +61,7 @@ def build(reference: Fixture, **more) -> DelaySNN:
 
 def ours(model: DelaySNN, name: str) -> str:
     """Our name of an official tensor."""
-    from snnkit.models._tables import TABLES
+    from snnkit.models._official import TABLES
 
     rows = TABLES["SNN-delays"].rows(model)
     return next(b + name.removeprefix(a) for a, b in rows if name.startswith(a))
