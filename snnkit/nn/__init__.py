@@ -30,6 +30,7 @@ from snnkit.nn.norm import BatchNorm
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
 from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
 from snnkit.nn.relaxed import relaxed
+from snnkit.nn.repconv import RepConv
 from snnkit.nn.sigma_schedule import SigmaSchedule
 from snnkit.nn.sparch import AdLIF
 from snnkit.nn.synapse import SynapseFilter
@@ -59,6 +60,7 @@ __all__ = [
     "Membrane",
     "Neuron",
     "PerStep",
+    "RepConv",
     "SEAdLIF",
     "SigmaSchedule",
     "Stateful",

@@ -5,6 +5,7 @@ second run from the state that its first run left (it refuses, see ``snnkit.nn.c
 the batch twice. Here the second run is told: it gets the answers that the first run got, and writes nothing.
 """
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -79,8 +80,21 @@ def in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
+# A compiled block is computed again from its buffers as the whole forward left them: an answer that has been read from
+# running statistics must be kept instead. This marks it, and `checkpoint` tells the compiler.
+_library = torch.library.Library("snnkit", "FRAGMENT")
+_library.define("first_answer(Tensor answer) -> Tensor")
+_library.impl("first_answer", torch.clone, "CompositeExplicitAutograd")
+
+
 def first_answer(ask: Callable[[], Answer]) -> Answer:
-    """``ask()``, or what it gave in the first run while a checkpointed block is computed again."""
+    """``ask()``, or what it gave in the first run while a checkpointed block is computed again.
+
+    In compiled code this holds for tensors; they have no gradient then.
+    """
+    if torch.compiler.is_compiling():
+        answer = ask()
+        return torch.ops.snnkit.first_answer(answer) if isinstance(answer, torch.Tensor) else answer
     if not _runs.open:
         return ask()
     again, inside = None, []  # the innermost recomputation, and the first runs within it: blocks may be nested
@@ -117,7 +131,10 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     torch.Size([4, 5, 2])
     """
     if torch.compiler.is_compiling():  # the compiler traces once and recomputes in its own graph: no second run to tell
-        return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
+        keeping = functools.partial(
+            torch.utils.checkpoint.create_selective_checkpoint_contexts, [torch.ops.snnkit.first_answer.default]
+        )
+        return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False, context_fn=keeping)
 
     def contexts() -> tuple[_First, _Again]:
         first = _First()
