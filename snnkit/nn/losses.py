@@ -198,7 +198,7 @@ def _likeness(f: Tensor) -> Tensor:
 def _checked_target(loss: str, m: Tensor, target: Tensor) -> Tensor:
     """The target in the form that torch takes beside answers ``[B, C]``."""
     if target.shape == m.shape and target.is_floating_point():
-        return target
+        return target.to(at_least_float32(m).dtype)
     if target.shape == m.shape[:1] and not target.is_floating_point():
         return target.long()
     raise ValueError(
