@@ -7,6 +7,7 @@ from snnkit.nn import losses
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayConv1d, DelayLinear
+from snnkit.nn.integer import IELIF
 from snnkit.nn.neuron import (
     ALIF,
     CLIF,
@@ -28,6 +29,7 @@ from snnkit.nn.neuron import (
 )
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
+from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear, lsq
 from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
 from snnkit.nn.relaxed import relaxed
 from snnkit.nn.repconv import RepConv
@@ -35,12 +37,14 @@ from snnkit.nn.sigma_schedule import SigmaSchedule
 from snnkit.nn.sparch import AdLIF
 from snnkit.nn.synapse import SynapseFilter
 from snnkit.nn.time import PerStep, TimeDropout
+from snnkit.nn.unrolled import UnrolledIELIF, UnrolledLayer
 
 __all__ = [
     "ALIF",
     "CLIF",
     "CUBA",
     "EIF",
+    "IELIF",
     "IF",
     "ILIF",
     "KLIF",
@@ -54,6 +58,9 @@ __all__ = [
     "DelayLinear",
     "EFAdLIF",
     "Izhikevich",
+    "LSQConv1d",
+    "LSQConv2d",
+    "LSQLinear",
     "LastStep",
     "MaxOverTime",
     "MeanOverTime",
@@ -68,11 +75,14 @@ __all__ = [
     "SumOverTime",
     "SynapseFilter",
     "TimeDropout",
+    "UnrolledIELIF",
+    "UnrolledLayer",
     "carry",
     "check_parameters",
     "checkpoint",
     "firing_rates",
     "losses",
+    "lsq",
     "neuron_module",
     "relaxed",
     "saturated",
