@@ -42,16 +42,13 @@ class Table:
 
     def translate(self, model: nn.Module, state: State, where: str) -> tuple[State, dict[str, str], list[str]]:
         """Return the state in our names, their name for each of ours, and the names of their dead tensors."""
-        rows = list(self.rows(model))
         own = model.state_dict()
         dead = [key for key in state if any(re.fullmatch(pattern, key) for pattern in self.dead)]
-        ours: State = {}
-        for key, value in state.items():
-            if key not in dead:
-                new = next((b + key.removeprefix(a) for a, b in rows if key.startswith(a)), key)
-                ours[new] = _with_pixels(value, own.get(new))
+        names = {key: new for key, new in self.names(model, state).items() if key not in dead}
+        ours = {new: _with_pixels(state[key], own.get(new)) for key, new in names.items()}
+        rows = list(self.rows(model))
         theirs = {new: next((a + new.removeprefix(b) for a, b in rows if new.startswith(b)), new) for new in own}
-        theirs |= {new: key for key, new in self.names(model, state).items() if key not in dead}
+        theirs |= {new: key for key, new in names.items()}
         return self.mend(model, ours, where), theirs, dead
 
     def names(self, model: nn.Module, theirs: Iterable[str]) -> dict[str, str]:
