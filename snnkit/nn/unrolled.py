@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from snnkit._suggest import NamedArguments
 from snnkit.equations import IF, Soft
+from snnkit.nn.folding import weight_of
 from snnkit.nn.integer import IELIF, PassGradient
-from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear
 from snnkit.nn.time import at_least_float32, require_time_first
 from snnkit.ops.program import plan_of
 from snnkit.ops.scan import run
@@ -111,9 +111,7 @@ class UnrolledLayer(NamedArguments, nn.Module):
             self._map, self._axes = functools.partial(F.linear), None
         else:
             raise TypeError(f"UnrolledLayer takes Linear, Conv1d or Conv2d, got {type(layer).__name__}.")
-        weight: Tensor = layer.weight
-        if isinstance(layer, LSQConv1d | LSQConv2d | LSQLinear):
-            weight = layer.quantized_weight()
+        weight = weight_of(layer)
         self.register_buffer("weight", weight.detach() / neuron.divisor)
         bias = layer.bias
         if bias is not None:  # after the channels of a convolution come the places
