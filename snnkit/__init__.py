@@ -21,6 +21,7 @@ _LAZY = {
     "analysis": "snnkit.analysis",
     "interop": "snnkit.interop",
     "create_model": "snnkit.models",
+    "fold": "snnkit.models",
     "list_models": "snnkit.models",
     "load_checkpoint": "snnkit.models",
     "load_model": "snnkit.models",

@@ -82,8 +82,8 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
     model = _bare(model)
     if getattr(model, "evaluation_copy", False):
         raise TypeError(
-            "This is an evaluation copy: its positions are rounded. Save the model it came from; after loading, "
-            "call discretize() again."
+            "This is an evaluation copy, made by discretize() or fold(). Save the model it came from; after loading, "
+            "make the copy again."
         )
     arguments, asked = {}, []
     for name, value in getattr(model, "arguments", {}).items():

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from snnkit._suggest import NamedArguments
+from snnkit.nn.folding import Folded
 
 
 class Classifier(NamedArguments, nn.Module):
@@ -66,6 +67,13 @@ class Classifier(NamedArguments, nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: keep the blocks' inputs only and run each block again in the backward."""
         self.grad_checkpointing = enable
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training or evaluation mode; a folded copy refuses training, and stays as it is."""
+        for layer in self.modules() if mode else ():
+            if isinstance(layer, Folded):
+                layer.train()
+        return super().train(mode)
 
     def _replicate_for_data_parallel(self) -> nn.Module:
         # DataParallel scatters along axis 0, which is time here: it would cut each sequence into pieces, silently.

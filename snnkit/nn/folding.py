@@ -1,5 +1,7 @@
 """Folding: a batch norm in eval mode is a scale and a shift a channel, which the layer before it can take over."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,3 +64,20 @@ def fold_norm(weight: Tensor, bias: Tensor | None, norm: nn.Module) -> tuple[Ten
 def weight_of(layer: Any) -> Tensor:
     """The weight that a layer multiplies by: ``layer.quantized_weight()`` where it has that, else ``layer.weight``."""
     return layer.quantized_weight() if hasattr(layer, "quantized_weight") else layer.weight
+
+
+class Folded(nn.Identity):
+    """What is left of a norm whose work the convolution in front of it does; it refuses training."""
+
+    def train(self, mode: bool = True) -> Folded:
+        """Eval mode only.
+
+        Raises:
+            RuntimeError: mode is True.
+        """
+        if mode:
+            raise RuntimeError(
+                "This network is folded: its batch norms are part of the convolutions and cannot be trained. "
+                "Train the one it was made from, and fold that again."
+            )
+        return super().train(mode)

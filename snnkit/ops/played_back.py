@@ -16,7 +16,7 @@ from snnkit.ops.program import Program
 from snnkit.ops.reference import TensorValue
 
 
-class _Lists:
+class Lists:
     """The two lists of a program for one call: a step, and its reverse."""
 
     def __init__(self, program: Program, x: Tensor, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> None:
@@ -67,7 +67,7 @@ def forward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int,
 ) -> list[Tensor]:  # fmt: skip
     """As ``scan_cpu.forward``."""
-    lists = _Lists(program, x, coefficients, numbers)
+    lists = Lists(program, x, coefficients, numbers)
     total = len(x) if steps < 0 else steps
     out, traces = like(x, total, x.dtype), [like(x, total, lists.dtype) for _ in record]
     states = lists.start(before)
@@ -87,7 +87,7 @@ def backward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int,
 ) -> list[Tensor]:  # fmt: skip
     """As ``scan_cpu.backward``; keeps the states of all steps."""
-    lists = _Lists(program, x, coefficients, numbers)
+    lists = Lists(program, x, coefficients, numbers)
     total, repeated = len(x) if steps < 0 else steps, steps >= 0
     count = len(program.states) if final else 0
     g_output, g_last, g_traces = gradients[0], gradients[1 : 1 + count], gradients[1 + count :]

@@ -29,7 +29,7 @@ class _Kind(NamedTuple):
 
 
 @functools.cache
-def _kind(key: str) -> _Kind:
+def kind_of(key: str) -> _Kind:
     """Read a key: program, recorded states, 1 or 0 for the last state."""
     name, record, final = key.split("|")
     return _Kind(program_by_key[name], tuple(record.split(",")) if record else (), final == "1")
@@ -38,7 +38,7 @@ def _kind(key: str) -> _Kind:
 @functools.cache
 def with_gradient(key: str) -> tuple[bool, ...]:
     """For each coefficient, whether a gradient reaches it; of the others the operator returns zeros."""
-    program = _kind(key).program
+    program = kind_of(key).program
     return tuple(i in program.g_coefficients for i in program.tensor_coefficients)
 
 
@@ -52,7 +52,7 @@ def implementation(x: Tensor) -> ModuleType:
 def _forward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int, key: str
 ) -> list[Tensor]:
-    kind = _kind(key)
+    kind = kind_of(key)
     return implementation(x).forward(kind.program, kind.record, kind.final, x, coefficients, before, numbers, steps)
 
 
@@ -60,7 +60,7 @@ def _backward(
     gradients: Sequence[Tensor | None], x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor],
     numbers: Sequence[float], steps: int, key: str,
 ) -> list[Tensor]:  # fmt: skip
-    kind = _kind(key)
+    kind = kind_of(key)
     run = implementation(x).backward
     return run(kind.program, kind.record, kind.final, gradients, x, coefficients, before, numbers, steps)
 
@@ -68,7 +68,7 @@ def _backward(
 def _fake_forward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int, key: str
 ) -> list[Tensor]:
-    kind, dtype = _kind(key), torch.float64 if x.dtype == torch.float64 else torch.float32
+    kind, dtype = kind_of(key), torch.float64 if x.dtype == torch.float64 else torch.float32
     total = x.shape[0] if isinstance(steps, int) and steps < 0 else steps
     after = [row_like(x, dtype) for _ in kind.program.states] if kind.final else []
     return [like(x, total, x.dtype), *after, *(like(x, total, dtype) for _ in kind.record)]
@@ -104,7 +104,7 @@ def _forward_vmap(
         _folded(x, x_dim, n, 1), coefficients, [_folded(b, d, n, 0) for b, d in zip(before, b_dims, strict=True)],
         numbers, steps, key,
     )  # fmt: skip
-    kind = _kind(key)
+    kind = kind_of(key)
     count = len(kind.program.states) if kind.final else 0
     axes = [1] + [0] * count + [1] * len(kind.record)
     return [t.unflatten(axis, (n, -1)) for t, axis in zip(folded, axes, strict=True)], axes
@@ -125,7 +125,7 @@ def _backward_vmap(
         ]  # fmt: skip
         out = [torch.stack(column) for column in zip(*rows, strict=True)]
         return out, [0] * len(out)
-    kind = _kind(key)
+    kind = kind_of(key)
     count = len(kind.program.states) if kind.final else 0
     axes = [1] + [0] * count + [1] * len(kind.record)
     folded = scan_backward.op(

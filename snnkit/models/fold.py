@@ -1,0 +1,65 @@
+"""The form of a network for inference: batch norms and RepConv units folded into convolutions."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from torch import nn
+
+from snnkit.nn.folding import Folded, fold_norm, weight_of
+from snnkit.nn.norm_neuron import ConvNormNeuron
+from snnkit.nn.repconv import RepConv
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def fold(model: Network) -> Network:
+    """Return a copy in eval mode whose batch norms and RepConv units are part of the convolutions.
+
+    ``W <- a W,  b <- a b + c`` with ``a = gamma / sqrt(var + eps)``, ``c = beta - mu a``; a RepConv becomes one 3 x 3
+    convolution, borders included, and a quantised convolution a plain one with its quantised weights. Answers are the
+    same up to rounding (1e-10 in float64); a membrane within rounding of its threshold may fire in one and not in the
+    other. Folding again changes nothing.
+
+    Args:
+        model: any module made of ``ConvNormNeuron`` and ``RepConv``; it stays as it is.
+
+    Returns:
+        The copy. It refuses ``train()``, and ``save_checkpoint`` refuses it: save the model it came from.
+
+    >>> import torch
+    >>> from snnkit.models import Spikformer
+    >>> model = Spikformer(dim=16, depth=1, heads=2, num_classes=10).eval()
+    >>> x = torch.zeros(1, 3, 32, 32)
+    >>> torch.allclose(fold(model)(x), model(x), atol=1e-5)
+    True
+    """
+    twin = copy.deepcopy(model).eval()
+    for path, layer in list(twin.named_modules()):
+        if isinstance(layer, RepConv) and path:
+            twin.set_submodule(path, layer.folded())
+    for layer in twin.modules():
+        if isinstance(layer, ConvNormNeuron) and isinstance(layer.norm, nn.modules.batchnorm._BatchNorm):
+            last = layer.conv[-1] if isinstance(layer.conv, nn.Sequential) else layer.conv
+            folded = _with_norm(last, layer.norm)
+            if isinstance(layer.conv, nn.Sequential):
+                layer.conv[-1] = folded
+            else:
+                layer.conv = folded
+            layer.norm = Folded().eval()
+    twin.evaluation_copy = True  # type: ignore[assignment]
+    return twin
+
+
+def _with_norm(conv: Any, norm: nn.Module) -> nn.Module:
+    """A plain convolution that does the norm behind it, too."""
+    weight, bias = fold_norm(weight_of(conv), conv.bias, norm)
+    own = conv.weight
+    plain = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
+        bias=True, padding_mode=conv.padding_mode, device="meta",
+    )  # fmt: skip
+    plain.weight = nn.Parameter(weight.detach().to(own.dtype))
+    plain.bias = nn.Parameter(bias.detach().to(own.dtype))
+    return plain
