@@ -5,9 +5,9 @@ pixels, channel c belongs to head ``c // (C / heads)``. One block is ::
 
     q, k, v = neuron(norm(W s));   u' = u + norm(W_o mix(q, k, v));   s' = neuron(u')
 
-and they differ in ``mix``. With ``shortcut=SEW()`` the neuron stands before the sum: ``u' = s' = u + neuron(norm())``.
-To use one alone, ``u, s = block(u, s)`` with s the spikes of u: a paper's block that starts with a neuron gets its
-spikes from the layer before.
+and they differ in ``mix``. With ``shortcut=SEWShortcut()`` the neuron stands before the sum: ``u' = s' = u +
+neuron(norm())``. To use one alone, ``u, s = block(u, s)`` with s the spikes of u: a paper's block that starts with a
+neuron gets its spikes from the layer before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from snnkit._suggest import NamedArguments
 from snnkit.equations.surrogates import Sigmoid
 from snnkit.nn.neuron import LIF
-from snnkit.nn.norm_neuron import SEW, ConvNormNeuron, Membrane, Pair
+from snnkit.nn.norm_neuron import ConvNormNeuron, Pair, SEWShortcut, Shortcut
+from snnkit.nn.repconv import RepConv
 from snnkit.nn.time import per_step
 
 NeuronMaker = Callable[..., nn.Module]
@@ -34,6 +35,17 @@ PaperLIF = partial(LIF, tau=2.0, surrogate=Sigmoid(4.0), detach_reset=True)
 def pointwise(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
     """A linear layer over the channels of each pixel."""
     return nn.Conv2d(inputs, outputs, 1, bias=bias)
+
+
+def reparametrised(inputs: int, outputs: int, bias: bool = False) -> RepConv:
+    """A RepConv as projection; its convolutions have no bias.
+
+    Raises:
+        ValueError: a bias is asked for.
+    """
+    if bias:
+        raise ValueError("RepConv has no bias, got bias=True: leave it out, or projection=pointwise.")
+    return RepConv(inputs, outputs)
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -63,7 +75,7 @@ class SpikeAttention(NamedArguments, nn.Module):
         bias: of the projections q, k, v (the papers: none).
         proj_bias: of the output projection.
         neuron: makes the neurons, called with ``v_threshold=1.0`` (and 0.5 for the one inside ``mix``).
-        shortcut: ``Membrane()`` or ``SEW()``.
+        shortcut: ``MembraneShortcut()`` or ``SEWShortcut()``.
         projection: makes a projection from (inputs, outputs, bias): a 1 x 1 convolution by default.
         scale_residual: start of a learnt factor per channel of the branch (layer scale).
         drop_path: probability that a sample loses the branch in training.
@@ -86,7 +98,7 @@ class SpikeAttention(NamedArguments, nn.Module):
         bias: bool = False,
         proj_bias: bool = True,
         neuron: NeuronMaker = PaperLIF,
-        shortcut: Membrane | SEW | None = None,
+        shortcut: Shortcut | None = None,
         projection: Callable[..., nn.Module] = pointwise,
         scale_residual: float | None = None,
         drop_path: float = 0.0,
@@ -98,11 +110,12 @@ class SpikeAttention(NamedArguments, nn.Module):
         self.dim, self.heads = dim, heads
         self.scale = self.default_scale if scale is None else scale
         for name in self.projections:
-            setattr(self, name, ConvNormNeuron(projection(dim, dim, bias), neuron(v_threshold=1.0)))
+            layer = ConvNormNeuron(projection(dim, dim, bias), neuron(v_threshold=1.0), nn.BatchNorm2d(dim))
+            setattr(self, name, layer)
         self.neuron = self.mix_neuron(neuron)
-        after = neuron(v_threshold=1.0) if fires or isinstance(shortcut, SEW) else None
+        after = neuron(v_threshold=1.0) if fires or isinstance(shortcut, SEWShortcut) else None
         options: dict[str, Any] = dict(shortcut=shortcut, scale=scale_residual, drop_path=drop_path)
-        self.proj = ConvNormNeuron(projection(dim, dim, proj_bias), after, **options)
+        self.proj = ConvNormNeuron(projection(dim, dim, proj_bias), after, nn.BatchNorm2d(dim), **options)
 
     def mix_neuron(self, neuron: NeuronMaker) -> nn.Module:
         """The neuron inside ``mix``."""
@@ -183,12 +196,19 @@ class SDSA2(SpikeAttention):
 class SDSA3(SSA):
     """``mix = neuron_0.5(0.125 q (k^T v))``; its projections are RepConv. Yao et al. 2024 (ICLR, Meta-SpikeFormer).
 
-    The formula of SSA in a block with membrane shortcut. Projections without bias; the paper's are
-    ``projection=snnkit.nn.RepConv``, 1 x 1 convolutions are the default.
+    The formula of SSA in a block with membrane shortcut. Nothing has a bias.
     """
 
-    def __init__(self, dim: int, heads: int = 8, *, proj_bias: bool = False, **keywords: Any) -> None:
-        super().__init__(dim, heads, proj_bias=proj_bias, **keywords)
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 8,
+        *,
+        proj_bias: bool = False,
+        projection: Callable[..., nn.Module] = reparametrised,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(dim, heads, proj_bias=proj_bias, projection=projection, **keywords)
 
 
 class SDSA4(SDSA3):

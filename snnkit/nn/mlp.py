@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snnkit._suggest import NamedArguments
 from snnkit.nn.attention import NeuronMaker, PaperLIF, pointwise
-from snnkit.nn.norm_neuron import SEW, ConvNormNeuron, Membrane, Pair
+from snnkit.nn.norm_neuron import ConvNormNeuron, Pair, SEWShortcut, Shortcut
 
 
 class MLP(NamedArguments, nn.Module):
@@ -21,6 +21,9 @@ class MLP(NamedArguments, nn.Module):
             hidden = dim: ``u_1 = u + norm(W_1 s);  u' = u_1 + norm(W_2 neuron(u_1))``.
         bias: of both layers.
         neuron, shortcut, projection, scale_residual, drop_path, fires: as in SpikeAttention.
+
+    Raises:
+        ValueError: inner_shortcut where hidden is not dim.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class MLP(NamedArguments, nn.Module):
         inner_shortcut: bool = False,
         bias: bool = True,
         neuron: NeuronMaker = PaperLIF,
-        shortcut: Membrane | SEW | None = None,
+        shortcut: Shortcut | None = None,
         projection: Callable[..., nn.Module] = pointwise,
         scale_residual: float | None = None,
         drop_path: float = 0.0,
@@ -41,16 +44,18 @@ class MLP(NamedArguments, nn.Module):
         if inner_shortcut and hidden != dim:
             raise ValueError(f"inner_shortcut adds {hidden} to {dim} channels: hidden must equal dim.")
         self.inner_shortcut = inner_shortcut
-        self.fc1 = ConvNormNeuron(projection(dim, hidden, bias), neuron(v_threshold=1.0))
-        after = neuron(v_threshold=1.0) if fires or isinstance(shortcut, SEW) else None
+        self.fc1 = ConvNormNeuron(projection(dim, hidden, bias), neuron(v_threshold=1.0), nn.BatchNorm2d(hidden))
+        after = neuron(v_threshold=1.0) if fires or isinstance(shortcut, SEWShortcut) else None
         options: dict[str, Any] = dict(shortcut=shortcut, scale=scale_residual, drop_path=drop_path)
-        self.fc2 = ConvNormNeuron(projection(hidden, dim, bias), after, **options)
+        self.fc2 = ConvNormNeuron(projection(hidden, dim, bias), after, nn.BatchNorm2d(dim), **options)
 
     def forward(self, u: Tensor, s: Tensor) -> Pair:
         """Map the stream ``(u, s)`` to ``(u', s')``."""
         if self.inner_shortcut:
-            return self.fc2(*reversed(self.fc1(s, u)))
-        return self.fc2(self.fc1(s)[1], u)
+            u, s = self.fc1(s, u)
+        else:
+            _, s = self.fc1(s)
+        return self.fc2(s, u)
 
 
 class Block(nn.Module):

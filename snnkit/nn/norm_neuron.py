@@ -26,7 +26,7 @@ Pair = tuple[Tensor, Tensor]
 Step = Callable[[Tensor], Tensor]
 
 
-class Membrane:
+class MembraneShortcut:
     """Membrane shortcut (Hu et al. 2021, MS-ResNet): ``u' = u + z;  s' = neuron(u')``. Membranes are real numbers."""
 
     def __call__(self, z: Tensor, u: Tensor | None, fire: Step, drop: Step) -> Pair:
@@ -35,10 +35,10 @@ class Membrane:
         return u, fire(u)
 
     def __repr__(self) -> str:
-        return "Membrane()"
+        return "MembraneShortcut()"
 
 
-class SEW:
+class SEWShortcut:
     """Spike-element-wise shortcut (Fang et al. 2021, SEW-ResNet, ADD): ``u' = u + neuron(z);  s' = u'``.
 
     The stream is a small whole number, the sum of the branches' spikes, and the next layer reads it as it is.
@@ -51,7 +51,12 @@ class SEW:
         return u, u
 
     def __repr__(self) -> str:
-        return "SEW()"
+        return "SEWShortcut()"
+
+
+Shortcut = MembraneShortcut | SEWShortcut
+Membrane = MembraneShortcut
+SEW = SEWShortcut
 
 
 class NormNeuron(NamedArguments, nn.Module):
@@ -60,7 +65,7 @@ class NormNeuron(NamedArguments, nn.Module):
     Args:
         norm: applied to each step, ``[T * B, C, H, W]``: batch norms take their statistics over time and batch.
         neuron: a layer over time, ours or any other on ``[T, B, ...]``; None: ``s' = u'``.
-        shortcut: ``Membrane()`` or ``SEW()``, where the neuron stands before the sum.
+        shortcut: ``MembraneShortcut()`` or ``SEWShortcut()``, where the neuron stands before the sum.
         pool: applied to each step of the norm's output.
         scale: start of a learnt factor per channel (layer scale); None: no factor.
         drop_path: probability that a sample loses this branch in training, for all its steps alike.
@@ -80,7 +85,7 @@ class NormNeuron(NamedArguments, nn.Module):
         self,
         norm: nn.Module,
         neuron: nn.Module | None = None,
-        shortcut: Membrane | SEW | None = None,
+        shortcut: Shortcut | None = None,
         pool: nn.Module | None = None,
         scale: float | None = None,
         drop_path: float = 0.0,
@@ -88,7 +93,7 @@ class NormNeuron(NamedArguments, nn.Module):
         super().__init__()
         self.norm = norm
         self.neuron = neuron
-        self.shortcut = Membrane() if shortcut is None else shortcut
+        self.shortcut = MembraneShortcut() if shortcut is None else shortcut
         self.pool = pool
         self.drop_path = DropPath(drop_path) if drop_path else None
         channels = getattr(norm, "num_features", 1)
@@ -159,7 +164,7 @@ class ConvNormNeuron(NormNeuron):
         conv: nn.Module,
         neuron: nn.Module | None = None,
         norm: nn.Module | None = None,
-        shortcut: Membrane | SEW | None = None,
+        shortcut: Shortcut | None = None,
         pool: nn.Module | None = None,
         scale: float | None = None,
         drop_path: float = 0.0,
