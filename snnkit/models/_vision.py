@@ -39,9 +39,10 @@ class VisionModel(Classifier):
             papers' code builds it and never applies it.
 
     Attributes:
-        stem: ``(x, steps) -> (u, s)``.
+        stem: ``(x, steps=steps) -> (u, s)``.
         stages: chains of blocks ``(u, s) -> (u, s)``; each gives one feature map.
         head: the classifier, a Linear on ``[T, B, num_features]``.
+        classifiers: names of the classifiers, ``("head",)`` or more.
         feature_info: channels, stride and name of each stage (timm).
         pretrained_cfg, default_cfg: size, mean and standard deviation of the images (timm).
     """
@@ -49,6 +50,7 @@ class VisionModel(Classifier):
     stem: nn.Module
     stages: nn.ModuleList
     head: nn.Module
+    classifiers: tuple[str, ...] = ("head",)
     pool_before_neuron: ClassVar[bool] = True
     hands_on: ClassVar[bool] = True  # a model's **common are the keywords below
 
@@ -91,9 +93,11 @@ class VisionModel(Classifier):
         ]
         self.num_features: int = self.feature_info[-1]["num_chs"]  # type: ignore[assignment]
         self.head_neuron = neuron
-        self.head = self._classifier(self.num_classes)
+        for name in self.classifiers:
+            setattr(self, name, self._classifier(self.num_classes))
         self.default_cfg = self.pretrained_cfg = dict(
-            url="", num_classes=self.num_classes, input_size=(self.in_chans, *self.img_size), classifier="head",
+            url="", num_classes=self.num_classes, input_size=(self.in_chans, *self.img_size),
+            classifier=self.classifiers if len(self.classifiers) > 1 else "head",
             first_conv=next(name for name, m in self.named_modules() if isinstance(m, nn.Conv2d)),
             fixed_input_size=False, **IMAGENET,
         )  # fmt: skip
@@ -163,7 +167,7 @@ class VisionModel(Classifier):
         """The stream after the last stage, and its mean over time after each stage that is wanted."""
         x, steps = self._sequence(x)
         maps = []
-        u, s = self.stem(x, steps)
+        u, s = self.stem(x, steps=steps)
         for i, stage in enumerate(self.stages[:stop]):
             for layer in stage.children():
                 if self.grad_checkpointing and torch.is_grad_enabled():
@@ -209,7 +213,8 @@ class VisionModel(Classifier):
             raise ValueError(f"global_pool must be 'avg' (the mean over the pixels), got {global_pool!r}.")
         like = next(self.stem.parameters())
         self.num_classes = self.arguments["num_classes"] = num_classes
-        self.head = self._classifier(num_classes).to(like.device, like.dtype)
+        for name in self.classifiers:
+            setattr(self, name, self._classifier(num_classes).to(like.device, like.dtype))
 
     def _classifier(self, num_classes: int) -> nn.Module:
         if num_classes == 0:
