@@ -21,7 +21,7 @@ from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
 from snnkit.models._vision import VisionModel
 from snnkit.nn.attention import SSA, NeuronMaker
 from snnkit.nn.mlp import MLP, Block
-from snnkit.nn.norm_neuron import SEW, Chain, ConvNormNeuron, Pair
+from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair, SEWShortcut
 from snnkit.nn.time import per_step
 
 
@@ -43,7 +43,7 @@ class SpikingPatchSplitting(nn.Module):
 
         self.convs = nn.ModuleList(layer(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.position = layer(dim, dim)
-        self.position.shortcut = SEW()
+        self.position.shortcut = SEWShortcut()
         self.pools = pools
 
     def forward(self, x: Tensor, steps: int | None) -> Pair:
@@ -89,7 +89,7 @@ class Spikformer(VisionModel):
     ) -> None:
         super().__init__(**common)
         self.stem = SpikingPatchSplitting(self.in_chans, dim, pools, self.neuron)
-        options: dict[str, Any] = dict(neuron=self.neuron, shortcut=SEW())
+        options: dict[str, Any] = dict(neuron=self.neuron, shortcut=SEWShortcut())
         self.stages = nn.ModuleList(
             Chain(
                 Block(

@@ -4,10 +4,12 @@ from typing import Any
 
 from snnkit._suggest import nearest
 from snnkit.nn import losses
+from snnkit.nn.attention import SDSA1, SDSA2, SDSA3, SDSA4, SSA, ChannelQK, SpikeAttention, TokenQK
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayConv1d, DelayLinear
 from snnkit.nn.integer import IELIF
+from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.neuron import (
     ALIF,
     CLIF,
@@ -28,6 +30,7 @@ from snnkit.nn.neuron import (
     neuron_module,
 )
 from snnkit.nn.norm import BatchNorm
+from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, MembraneShortcut, NormNeuron, SEWShortcut
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
 from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear, lsq
 from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
@@ -36,7 +39,7 @@ from snnkit.nn.repconv import RepConv
 from snnkit.nn.sigma_schedule import SigmaSchedule
 from snnkit.nn.sparch import AdLIF
 from snnkit.nn.synapse import SynapseFilter
-from snnkit.nn.time import PerStep, TimeDropout
+from snnkit.nn.time import DropPath, PerStep, TimeDropout
 from snnkit.nn.unrolled import UnrolledIELIF, UnrolledLayer
 
 __all__ = [
@@ -50,12 +53,23 @@ __all__ = [
     "KLIF",
     "LI",
     "LIF",
+    "MLP",
     "PLIF",
     "QIF",
+    "SDSA1",
+    "SDSA2",
+    "SDSA3",
+    "SDSA4",
+    "SSA",
     "AdLIF",
     "BatchNorm",
+    "Block",
+    "Chain",
+    "ChannelQK",
+    "ConvNormNeuron",
     "DelayConv1d",
     "DelayLinear",
+    "DropPath",
     "EFAdLIF",
     "Izhikevich",
     "LSQConv1d",
@@ -65,16 +79,21 @@ __all__ = [
     "MaxOverTime",
     "MeanOverTime",
     "Membrane",
+    "MembraneShortcut",
     "Neuron",
+    "NormNeuron",
     "PerStep",
     "RepConv",
     "SEAdLIF",
+    "SEWShortcut",
     "SigmaSchedule",
+    "SpikeAttention",
     "Stateful",
     "SumOfSoftmax",
     "SumOverTime",
     "SynapseFilter",
     "TimeDropout",
+    "TokenQK",
     "UnrolledIELIF",
     "UnrolledLayer",
     "carry",

@@ -55,8 +55,6 @@ class SEWShortcut:
 
 
 Shortcut = MembraneShortcut | SEWShortcut
-Membrane = MembraneShortcut
-SEW = SEWShortcut
 
 
 class NormNeuron(NamedArguments, nn.Module):
