@@ -5,8 +5,9 @@ Importing this package loads timm and registers the models there: afterwards ``t
 
 from snnkit.models._checkpoints import checkpoint_info, load_checkpoint, load_model, save_checkpoint
 from snnkit.models._registry import create_model, list_models, variants
-from snnkit.models.fold import fold
 from snnkit.models.delay_snn import DelaySNN, FixedDelays, LearntDelays
+from snnkit.models.fold import fold
+from snnkit.models.meta_spikeformer import MetaSpikeFormer
 from snnkit.models.spike_driven_transformer import SpikeDrivenTransformer
 from snnkit.models.spikformer import Spikformer
 
@@ -14,6 +15,7 @@ __all__ = [
     "DelaySNN",
     "FixedDelays",
     "LearntDelays",
+    "MetaSpikeFormer",
     "SpikeDrivenTransformer",
     "Spikformer",
     "checkpoint_info",
