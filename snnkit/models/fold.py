@@ -35,7 +35,7 @@ def fold(model: Network) -> Network:
     >>> torch.allclose(fold(model)(x), model(x), atol=1e-5)
     True
     """
-    twin = copy.deepcopy(model).eval()
+    twin = copy.deepcopy(model)
     for path, layer in list(twin.named_modules()):
         if isinstance(layer, RepConv) and path:
             twin.set_submodule(path, layer.folded())
@@ -47,7 +47,8 @@ def fold(model: Network) -> Network:
                 layer.conv[-1] = folded
             else:
                 layer.conv = folded
-            layer.norm = Folded().eval()
+            layer.norm = Folded()
+    twin.eval()  # the new layers, too
     twin.evaluation_copy = True  # type: ignore[assignment]
     return twin
 
