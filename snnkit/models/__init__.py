@@ -7,7 +7,10 @@ from snnkit.models._checkpoints import checkpoint_info, load_checkpoint, load_mo
 from snnkit.models._registry import create_model, list_models, variants
 from snnkit.models.delay_snn import DelaySNN, FixedDelays, LearntDelays
 from snnkit.models.fold import fold
+from snnkit.models.max_former import MaxFormer
+from snnkit.models.max_resnet import MaxResNet
 from snnkit.models.meta_spikeformer import MetaSpikeFormer
+from snnkit.models.ms_qkformer import MSQKFormer
 from snnkit.models.spike_driven_transformer import SpikeDrivenTransformer
 from snnkit.models.spikformer import Spikformer
 
@@ -15,6 +18,9 @@ __all__ = [
     "DelaySNN",
     "FixedDelays",
     "LearntDelays",
+    "MSQKFormer",
+    "MaxFormer",
+    "MaxResNet",
     "MetaSpikeFormer",
     "SpikeDrivenTransformer",
     "Spikformer",

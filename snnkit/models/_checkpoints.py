@@ -46,8 +46,10 @@ class Loaded:
     """What :func:`load_checkpoint` did.
 
     Attributes:
-        source: ``"snnkit"``, or the official code whose names were translated.
-        left_out: names of the head's tensors, if the number of classes differs: they keep their random values.
+        source: ``"snnkit"``, or the official code whose names were translated; with ``", by position"`` if a file has
+            other names and its tensors were taken in the order of that code.
+        left_out: names of tensors of classifiers that were not loaded, since the number of classes differs, or since
+            the file or the model alone has that classifier. The model's own keep their random values.
         dead: tensors of the official file that its code builds and never uses, by its names; they have no place here.
         metadata: what was given to :func:`save_checkpoint`.
         clamped: how many positions of each layer stood beyond the taps and were brought to the nearest. Official
@@ -166,8 +168,9 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
 
     Returns:
         Where the names came from and what was left out. If only the number of classes differs, the head is left out:
-        it keeps its values, a warning says so, and ``left_out`` names its tensors. Official positions beyond the taps
-        are clamped, with a warning, too.
+        it keeps its values, a warning says so, and ``left_out`` names its tensors. So it is with a vision model's head
+        that the file lacks, and with the head for distillation that one of the two lacks. Official positions beyond
+        the taps are clamped, with a warning, too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -184,7 +187,7 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
 
 def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], where: str, compare: bool = True) -> Loaded:
     kind = type(model).__name__
-    source, theirs, dead = "snnkit", dict[str, str](), list[str]()
+    source, theirs, dead, positions = "snnkit", dict[str, str](), list[str](), dict[str, str]()
     if info:
         if info["class"] != kind:
             raise ValueError(f"{where} holds a {info['class']}, this is a {kind}. Build that with load_model(path).")
@@ -192,13 +195,22 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
             _compare(model, info, where)
     else:
         for name, table in TABLES.items():
-            if table.fits(model, state):
-                state, theirs, dead = table.translate(model, state, where)
-                source = name
-    state, left_out = _match(model, state, theirs, where, kind)
+            found = table.by_position(model, state)
+            if found or table.fits(model, state):
+                state, theirs, dead = table.translate(model, state, where, found)
+                source, positions = f"{name}, by position" if found else name, found
+                break
+    state, left_out = _match(model, state, theirs, where, kind)  # by the reason
     check_values(model, state, where)
     with torch.no_grad():
         model.load_state_dict({**model.state_dict(), **state})
+    if positions:
+        pairs = ", ".join(f"{a} -> {b}" for a, b in list(positions.items())[:3])
+        warnings.warn(
+            f"{where} has other names than the official code: its {len(positions)} tensors were loaded by position, "
+            f"as that code does ({pairs}, ...). Shapes fit; neighbours of one shape can't be told apart.",
+            stacklevel=3,
+        )
     clamped = {} if source == "snnkit" else _clamp(model)
     if clamped:
         warnings.warn(
@@ -206,13 +218,10 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
             f"clamped to the nearest ({', '.join(clamped)}).",
             stacklevel=3,
         )
-    if left_out:
-        warnings.warn(
-            f"{where} has another number of classes than {kind}({model.num_classes}): the head was left out and stays "
-            f"random ({', '.join(left_out)}).",
-            stacklevel=3,
-        )
-    return Loaded(source, tuple(left_out), info.get("metadata", {}), clamped, tuple(dead))
+    for reason, names in left_out.items():
+        warnings.warn(f"{where} {reason} ({', '.join(_both(name, theirs) for name in names)}).", stacklevel=3)
+    out = tuple(name for names in left_out.values() for name in names)
+    return Loaded(source, out, info.get("metadata", {}), clamped, tuple(dead))
 
 
 def _clamp(model: nn.Module) -> dict[str, int]:
@@ -228,29 +237,51 @@ def _clamp(model: nn.Module) -> dict[str, int]:
 
 def _match(
     model: nn.Module, state: dict[str, Tensor], theirs: dict[str, str], where: str, kind: str
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the tensors to load, and the head's names if it has to be left out; raise if anything else differs."""
-
-    def both(name: str) -> str:
-        return f"{name} (there: {theirs[name]})" if theirs.get(name, name) != name else name
-
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """Return the tensors to load, and the names of those left out, by the reason; raise if anything else differs."""
     own = model.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     misshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
-    if misshaped and not missing and not unexpected and all(_head_only(model, own[n], state[n], n) for n in misshaped):
-        head = [name for name in own if name.startswith("head.")]
-        return {name: value for name, value in state.items() if name not in head}, head
-    if missing or unexpected or misshaped:
-        shapes = [f"{both(n)} {list(state[n].shape)}, here {list(own[n].shape)}" for n in misshaped]
-        lists = {"missing": [both(n) for n in missing], "unexpected": [both(n) for n in unexpected]}
+    heads = _other_heads(model, own, state, kind)
+    out = {name for names in heads.values() for name in names}
+    if not out.issuperset([*missing, *unexpected, *misshaped]):
+        shapes = [f"{_both(n, theirs)} {list(state[n].shape)}, here {list(own[n].shape)}" for n in misshaped]
+        lists = {"missing": [_both(n, theirs) for n in missing], "unexpected": [_both(n, theirs) for n in unexpected]}
         raise MismatchError(where, kind, **lists, misshaped=shapes)
-    return state, []
+    return {name: value for name, value in state.items() if name not in out}, heads
 
 
-def _head_only(model: nn.Module, ours: Tensor, theirs: Tensor, name: str) -> bool:
-    """Whether a tensor belongs to the head and differs in the number of classes alone."""
-    if not name.startswith("head.") or ours.ndim != theirs.ndim:
+def _both(name: str, theirs: dict[str, str]) -> str:
+    return f"{name} (there: {theirs[name]})" if theirs.get(name, name) != name else name
+
+
+def _other_heads(
+    model: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor], kind: str
+) -> dict[str, list[str]]:
+    """Names of the tensors of classifiers that are no mismatch though they differ, by the reason."""
+    found: dict[str, list[str]] = {}
+    classifiers = getattr(model, "classifiers", ())  # of a vision model
+    for head in ("head", "head_dist"):  # the second learns from a teacher
+        ours = [name for name in own if name.startswith(f"{head}.")]
+        there = [name for name in state if name.startswith(f"{head}.")]
+        misshaped = [name for name in ours if name in state and own[name].shape != state[name].shape]
+        if misshaped and all(_classes_only(model, own[n], state[n]) for n in misshaped):
+            reason = f"has another number of classes than {kind}({model.num_classes})"
+            reason += ": the head was left out and stays random"
+        elif classifiers and ours and not there:
+            reason = f"has no head of this name for {kind}: it stays random"
+        elif classifiers and there and not ours:
+            reason = f"has a head that this {kind} does not have: it was left out"
+        else:
+            continue
+        found.setdefault(reason, []).extend(ours or there)
+    return found
+
+
+def _classes_only(model: nn.Module, ours: Tensor, theirs: Tensor) -> bool:
+    """Whether a head's tensor differs in the number of classes alone."""
+    if ours.ndim != theirs.ndim:
         return False
     axes = [axis for axis in range(ours.ndim) if ours.shape[axis] != theirs.shape[axis]]
     return len(axes) == 1 and ours.shape[axes[0]] == getattr(model, "num_classes", None)

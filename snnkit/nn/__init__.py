@@ -8,7 +8,17 @@ from snnkit.nn.attention import SDSA1, SDSA2, SDSA3, SDSA4, SSA, ChannelQK, Spik
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayConv1d, DelayLinear
+from snnkit.nn.depthwise import DepthwiseMixer
 from snnkit.nn.integer import IELIF
+from snnkit.nn.max_embed import (
+    FlatStem,
+    MaxEmbedding,
+    MaxStem,
+    PooledStem,
+    PoolFirstEmbedding,
+    PoolLastEmbedding,
+    StridedStem,
+)
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.neuron import (
     ALIF,
@@ -69,26 +79,34 @@ __all__ = [
     "ConvNormNeuron",
     "DelayConv1d",
     "DelayLinear",
+    "DepthwiseMixer",
     "DropPath",
     "EFAdLIF",
+    "FlatStem",
     "Izhikevich",
     "LSQConv1d",
     "LSQConv2d",
     "LSQLinear",
     "LastStep",
+    "MaxEmbedding",
     "MaxOverTime",
+    "MaxStem",
     "MeanOverTime",
     "Membrane",
     "MembraneShortcut",
     "Neuron",
     "NormNeuron",
     "PerStep",
+    "PoolFirstEmbedding",
+    "PoolLastEmbedding",
+    "PooledStem",
     "RepConv",
     "SEAdLIF",
     "SEWShortcut",
     "SigmaSchedule",
     "SpikeAttention",
     "Stateful",
+    "StridedStem",
     "SumOfSoftmax",
     "SumOverTime",
     "SynapseFilter",

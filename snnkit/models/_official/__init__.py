@@ -1,10 +1,20 @@
 """Names of the papers' official state dicts in ours: one table a paper, one file a table."""
 
-from snnkit.models._official import delay_snn, meta_spikeformer, spike_driven_transformer, spikformer
+from snnkit.models._official import (
+    delay_snn,
+    max_former,
+    max_resnet,
+    meta_spikeformer,
+    spike_driven_transformer,
+    spikformer,
+)
 from snnkit.models._official.table import Table
 
 TABLES: dict[str, Table] = {
     "Meta-SpikeFormer": meta_spikeformer.TABLE,
+    "Max-Former": max_former.MAX_FORMER,
+    "Max-ResNet": max_resnet.TABLE,
+    "MS-QKFormer": max_former.MS_QKFORMER,
     "SNN-delays": delay_snn.TABLE,
     "Spike-driven Transformer": spike_driven_transformer.TABLE,
     "Spikformer": spikformer.TABLE,
