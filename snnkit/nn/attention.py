@@ -56,12 +56,10 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     >>> linear_attention(one, one, one, heads=1).flatten().tolist()
     [6.0, 6.0, 6.0, 6.0, 6.0, 6.0]
     """
-    qh, kh, vh = (x.flatten(3).unflatten(2, (heads, -1)) for x in (q, k, v))  # [T, B, heads, d, N]
-    d, n = qh.shape[-2:]
-    if n < d:
-        a = vh @ (kh.transpose(-1, -2) @ qh)
-    else:
-        a = (vh @ kh.transpose(-1, -2)) @ qh
+    q_heads, k_heads, v_heads = (x.flatten(3).unflatten(2, (heads, -1)) for x in (q, k, v))  # [T, B, heads, d, N]
+    d, n = q_heads.shape[-2:]
+    # Tokens stand last here, so that q (k^T v) is written transposed.
+    a = v_heads @ (k_heads.mT @ q_heads) if n < d else (v_heads @ k_heads.mT) @ q_heads
     return a.reshape(q.shape)
 
 
@@ -125,8 +123,8 @@ class SpikeAttention(NamedArguments, nn.Module):
         """Combine the projected spikes, each ``[T, B, C, H, W]``, to the input of the output projection."""
         raise NotImplementedError
 
-    def forward(self, u: Tensor, s: Tensor) -> Pair:
-        """Map the stream ``(u, s)`` to ``(u', s')``."""
+    def forward(self, u: Tensor | None, s: Tensor) -> Pair:
+        """Map the stream ``(u, s)`` to ``(u', s')``; without u the branch is added to nothing."""
         projected = [getattr(self, name)(s)[1] for name in self.projections]
         return self.proj(self.mix(*projected), u)
 
@@ -175,8 +173,8 @@ class SDSA1(SpikeAttention):
         """Pool over ``[token, channel of the head]``."""
         if self.pool is None:
             return x
-        tokens = x.flatten(3).unflatten(2, (self.heads, -1)).transpose(-1, -2)  # [T, B, heads, N, d]
-        return per_step(self.pool, tokens).transpose(-1, -2).reshape(x.shape)
+        tokens = x.flatten(3).unflatten(2, (self.heads, -1)).mT  # [T, B, heads, N, d]
+        return per_step(self.pool, tokens).mT.reshape(x.shape)
 
 
 class SDSA2(SpikeAttention):

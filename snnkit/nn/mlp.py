@@ -49,8 +49,8 @@ class MLP(NamedArguments, nn.Module):
         options: dict[str, Any] = dict(shortcut=shortcut, scale=scale_residual, drop_path=drop_path)
         self.fc2 = ConvNormNeuron(projection(hidden, dim, bias), after, nn.BatchNorm2d(dim), **options)
 
-    def forward(self, u: Tensor, s: Tensor) -> Pair:
-        """Map the stream ``(u, s)`` to ``(u', s')``."""
+    def forward(self, u: Tensor | None, s: Tensor) -> Pair:
+        """Map the stream ``(u, s)`` to ``(u', s')``; without u the branch is added to nothing."""
         if self.inner_shortcut:
             u, s = self.fc1(s, u)
         else:

@@ -131,12 +131,13 @@ class NormNeuron(NamedArguments, nn.Module):
         before = norm.running_var.clone()  # type: ignore[union-attr]
         z = per_step(norm, y)
         with torch.no_grad():
-            share = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum  # type: ignore[operator]
+            calls: Any = norm.num_batches_tracked
+            share: Any = norm.momentum if norm.momentum is not None else 1 / calls.to(before.dtype)
             n = y.numel() // y.shape[2]
             factor = steps * (n - 1) / (steps * n - 1)
             old = before * (1 - share)
             # .data: the norm has saved the buffer for a backward that will not read it in training mode.
-            norm.running_var.data.copy_(old + (norm.running_var - old) * factor)  # type: ignore[union-attr, operator]
+            norm.running_var.data.copy_(old + (norm.running_var - old) * factor)  # type: ignore[union-attr]
         return z
 
     def extra_repr(self) -> str:
