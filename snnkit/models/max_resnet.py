@@ -96,7 +96,9 @@ class MaxResNet(VisionModel):
     ) -> None:
         super().__init__(**common)
         if len(dims) != len(depths) + 1 or min(depths, default=0) < 1:
-            raise ValueError(f"dims must have the stem and one number a stage >= 1, got dims={dims}, depths={depths}.")
+            raise ValueError(
+                f"dims must have the stem and one number a stage, depths must be > 0, got dims={dims}, depths={depths}."
+            )
         self.stem = ConvStem(self.in_chans, dims[0], self.neuron)
         drop_paths = iter(self.drop_paths(sum(depths)))
         self.stages = nn.ModuleList()
