@@ -270,9 +270,9 @@ def _other_heads(
             reason = f"has another number of classes than {kind}({model.num_classes})"
             reason += ": the head was left out and stays random"
         elif classifiers and ours and not there:
-            reason = f"has no head of this name for {kind}: it stays random"
+            reason = f"lacks a head of this {kind}, which stays random"
         elif classifiers and there and not ours:
-            reason = f"has a head that this {kind} does not have: it was left out"
+            reason = f"has a head that this {kind} lacks; it was left out"
         else:
             continue
         found.setdefault(reason, []).extend(ours or there)
