@@ -2,10 +2,13 @@
 //
 //   SNN_OVER(a, name)   a / c.name for a divisor that stays the same: exact, with its inverse taken once; for a power of
 //                       two (kPower_name) it is a product
+//   SNN_NEAR(q, a, name)  the same quotient q, for gradients: in a unit in the last place, by a product. Computed anew in
+//                       the reverse it costs less than q kept there for each step, in registers
 //   snn_fast_...        a few units in the last place of a float: for gradients, where nothing hangs on the last bit
 //   snn_fma             a b + c, rounded once
 
 #define SNN_OVER(a, name) snn_over<kPower_##name>(a, c.name, c.over_##name, c.watch)
+#define SNN_NEAR(quotient, a, name) ((a) * (real)c.over_##name)
 #define SNN_INVERSE(name) double over_##name;
 
 // In double, a (1 / b) is within 2^-52 of a / b, and no quotient of two floats comes closer than 2^-49 to the middle

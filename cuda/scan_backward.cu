@@ -205,6 +205,8 @@ SNN_INLINE double block_sum(double value) {
 
 extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(const __grid_constant__ Arguments a) {
   Sums sums = {};
+  Coefficients c[kWidth];
+  if (!kLaneTensors) coefficients_of(a, 0, c);  // the same everywhere
   // A thread takes several places where sums over all of them are wanted: they cost more than a place itself.
   for (int64_t index = (int64_t)blockIdx.x * kThreads + threadIdx.x; index < places(a);
        index += (int64_t)gridDim.x * kThreads) {
@@ -212,8 +214,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(
     const bool single = a.segments == a.rows;
     const int64_t first = single ? place.segment : place.segment * a.rows / a.segments;
     const int64_t last = single ? first + 1 : (place.segment + 1) * a.rows / a.segments;
-    Coefficients c[kWidth];
-    coefficients_of(a, place.lane, c);
+    if (kLaneTensors) coefficients_of(a, place.lane, c);
     for (int64_t row = first; row < last; row++) backward_row(a, row, place.lane, c, sums);
 #define LEAVE_SUM(position, name)                                                                 \
     _Pragma("unroll") for (int i = 0; i < kWidth; i++) {                                          \

@@ -6,7 +6,8 @@ numbers are arguments.
 
 What the states and the output depend on is computed to the last bit, in ``backward`` too, or the two would part. What
 serves gradients alone may take the ``snn_fast_`` forms and ``snn_fma``, which a device can make cheaper. A division by
-a coefficient is ``SNN_OVER``: a device can take its inverse once.
+a coefficient is ``SNN_OVER``: a device can take its inverse once. Where gradients alone read such a quotient it is
+``SNN_NEAR``: a device can take a product, rather than keep the quotient of each step for the reverse.
 """
 
 from __future__ import annotations
@@ -123,8 +124,15 @@ def _statements(program: Program, outputs: Iterable[int], known: dict[int, str])
     sums = fused(trace, outputs, exact)
     inside = {i for sum_ in sums.values() for i in sum_.inside}
 
-    def text_of(argument: Any) -> str:
-        return texts.get(argument.index, "") if isinstance(argument, Ref) else literal(argument)
+    def text_of(argument: Any, near: bool = False) -> str:
+        if not isinstance(argument, Ref):
+            return literal(argument)
+        text = texts.get(argument.index, "")
+        if near and argument.index in quotients:
+            return f"SNN_NEAR({text}, {quotients[argument.index]})"
+        return text
+
+    quotients: dict[int, str] = {}
 
     for index in trace.needed(outputs):
         node = trace.nodes[index]
@@ -133,16 +141,18 @@ def _statements(program: Program, outputs: Iterable[int], known: dict[int, str])
         if node.place != LANE:
             texts[index] = f"c.{program.name_of(index)}"
             continue
-        arguments = [text_of(a) for a in node.arguments]
+        near = index not in exact and not node.is_condition
+        arguments = [text_of(a, near) for a in node.arguments]
         kind, text = "bool" if node.is_condition else "real", OPERATIONS[node.operation].text
         if index in sums:
             a, b, c, minus, minus_c, _ = sums[index]
-            arguments = [text_of(a), text_of(b), text_of(c)]
+            arguments = [text_of(a, near), text_of(b, near), text_of(c, near)]
             text = f"snn_fma({'-' * minus}{{0}}, {{1}}, {'-' * minus_c}{{2}})"
         elif index not in exact:
             text = _FAST.get(node.operation, text)
         elif node.operation == "div" and _is_coefficient(program, node.arguments[1]):
             arguments[1], text = arguments[1].removeprefix("c."), "SNN_OVER({0}, {1})"
+            quotients[index] = ", ".join(arguments)
         texts[index] = program.name_of(index)
         lines.append(f"const {kind} {texts[index]} = {text.format(*arguments)};")
     return lines, texts

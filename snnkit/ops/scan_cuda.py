@@ -225,10 +225,8 @@ def backward(
     aligned = lanes | call.x_step | (call.x.stride(1) if rows > 1 else 0)
     aligned |= _alignment(call.x, g_s, *call.before, *g_after, *g_traces)
     aligned |= g_s.stride(0) | (g_s.stride(1) if rows > 1 else 0)
-    work = backward_work(x.dtype, states, call.total, rows * lanes, aligned)
+    work = backward_work(x.dtype, states, call.total, rows * lanes, aligned, call.letters)
     work = work._replace(still=call.repeated, powers=_powers(program, tuple(numbers)))
-    if call.letters:
-        work = work.summing()
     run = kernel(program, x.dtype, call.letters, record, work, "BACKWARD", x.get_device())
     segments = min(rows, max(_PARTS // lanes, 1)) if "l" in call.letters and lanes else rows
     blocks = run.blocks(segments, lanes)

@@ -37,10 +37,6 @@ class Work(NamedTuple):
         """Numbers of memory for the states of ``size`` lanes at the start of each chunk; 0 if they wait elsewhere."""
         return 0 if self.one or self.stash else -(-steps // self.chunk) * states * size
 
-    def summing(self) -> Work:
-        """The same with room for the sums over lanes: they take registers."""
-        return self._replace(resident=max(2 * self.resident // 3, 1))
-
     def keeping(self, backward: Work) -> Work:
         """This forward, leaving the states to a backward that would compute them."""
         return self._replace(chunk=backward.chunk, one=False, keep=True)
@@ -60,28 +56,43 @@ def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligne
     return Work(width, 16 if width == 1 else 4, threads)
 
 
-def backward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
-    """The cut of a backward, as measured on Hopper.
+def backward_work(
+    dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int, letters: str = ""
+) -> Work:  # fmt: skip
+    """The cut of a backward, as measured on Hopper. ``letters``: of coefficients whose gradients it sums.
 
     Arithmetic, not memory, is what half precision waits for, and it wants many threads: few lanes each, and a bound on
     the registers. Up to ``_SHORT`` steps stand in registers; some more wait in shared memory; else x is read twice.
+    Sums take registers: fewer blocks at once, or, for more than half of ``_SHORT``, shared memory from there on.
     """
     if steps == 0:
         return _NOTHING
-    if steps <= _SHORT:
+    widest = 16 // dtype.itemsize
+    crowded = steps > _SHORT // 2 and _crowded(dtype, states, letters)
+    if steps <= _SHORT and not (crowded and _width(widest, lanes, aligned) == widest):
         width = _width(max(min(8 // dtype.itemsize, 1 << (_HELD // steps).bit_length() - 1), 1), lanes, aligned)
         if lanes // width < _FEW_LANES:
             return Work(width, steps, _threads(lanes // width), one=True)
-        if steps <= _SHORT // 4:
-            return Work(width, steps, 128, 8 if states == 1 else 6, one=True)
-        return Work(width, steps, 64, 8 if states <= 2 else 6, one=True)
-    width = _width(16 // dtype.itemsize, lanes, aligned)
+        few = steps <= _SHORT // 4
+        resident = 8 if states == 1 or (not few and states == 2) else 6
+        if letters and not (few and states == 1 and dtype == torch.float32 and "l" not in letters):
+            resident = 2 * resident // 3
+        return Work(width, steps, 128 if few else 64, resident, one=True)
+    width = _width(widest, lanes, aligned)
     while width > 2 and _kept(dtype, states, steps, width, chunk=4) * 128 > _SHARED:
         width //= 2
     threads = _threads(lanes // width)
     if width > 1 and _kept(dtype, states, steps, width, chunk=4) * threads <= _SHARED:
-        return Work(width, 4, threads, 4 if states == 1 else 3, stash=True)
+        resident = 4 if states == 1 or steps <= _SHORT else 3
+        return Work(width, 4, threads, resident if steps <= _SHORT or not letters else 2 * resident // 3, stash=True)
     return Work(width, 16 if width == 1 else 8, threads)
+
+
+def _crowded(dtype: torch.dtype, states: int, letters: str) -> bool:
+    """Whether ``_SHORT`` steps in registers leave too few threads: one state and its sums, or two float32 states."""
+    if dtype == torch.float64:
+        return False
+    return (states == 1 and set(letters) == {"s"}) or (states == 2 and dtype == torch.float32 and not letters)
 
 
 def _kept(dtype: torch.dtype, states: int, steps: int, width: int, chunk: int) -> int:

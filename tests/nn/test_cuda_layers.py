@@ -61,10 +61,16 @@ def test_chunks_inside_carry_equal_the_whole():
     assert torch.equal(torch.cat(chunks), net(x))
 
 
+NEURONS = {
+    "numbers": lambda: snn.LIF(tau=3.7, v_reset=-0.5),
+    "learnt": lambda: snn.ALIF(learn=snn.ALIF.equation.parameter_names, shape=(C,)),
+}
+
+
 @gpus()
-def test_a_captured_graph_resets_the_samples_that_its_mask_names_at_each_replay():
-    learnt = snn.ALIF(learn=type(snn.ALIF()).equation.parameter_names)
-    net = torch.nn.Sequential(snn.LIF(tau=3.7), snn.LIF(v_reset=-0.5), learnt).to(DEVICE)
+@pytest.mark.parametrize("layer", NEURONS)
+def test_a_captured_graph_resets_the_samples_that_its_mask_names_at_each_replay(layer):
+    net = torch.nn.Sequential(NEURONS[layer]()).to(DEVICE)
     x, mask = torch.zeros(2, T, B, C, device=DEVICE), torch.zeros(B, dtype=torch.bool, device=DEVICE)
 
     def two_chunks() -> Tensor:

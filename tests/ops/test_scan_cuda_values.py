@@ -109,7 +109,7 @@ LENGTHS = [0, 1, 3, 4, 5, 8, 9, 16, 33, 150]
 def test_every_length_with_states_traces_and_learnt_parameters(shape, dtype):
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     neuron = ALIF(reset=Soft()) if shape is None else with_tensors(ALIF(reset=Soft()), shape, compute)
-    loose = {"tau_a": 1000.0, "v_threshold": 20.0} if shape == () else {}
+    loose = {"tau_a": 1000.0, "beta": 1000.0, "v_threshold": 20.0} if shape == () else {}
     for length in LENGTHS:
         x = sequence(length, 4, C, dtype=dtype)
         compare(neuron, x, f"T={length}", loose, start=start_of(neuron, x), record=("a", "v"))
