@@ -13,6 +13,7 @@ from snnkit.data.collate import Batch, collate, step_mask
 from snnkit.data.compose import Compose
 from snnkit.data.dataset import Dataset, Part
 from snnkit.data.digits import Digits
+from snnkit.data.dvs_camera import DVSCamera
 from snnkit.data.event import Microseconds, spike_events
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
@@ -31,6 +32,7 @@ __all__ = [
     "ChannelShift",
     "Compose",
     "CutMix",
+    "DVSCamera",
     "Dataset",
     "Digits",
     "DiskCache",
