@@ -9,12 +9,14 @@ from snnkit.data.augment_channel import ChannelJitter, ChannelShift, NeuronMask
 from snnkit.data.augment_time import TimeMask, TimeShift, TimeStretch
 from snnkit.data.binning import Bin, binned
 from snnkit.data.cache import DiskCache
+from snnkit.data.camera_event import camera_events, clip_outside, drop_outside, refuse_outside
 from snnkit.data.collate import Batch, collate, step_mask
 from snnkit.data.compose import Compose
 from snnkit.data.dataset import Dataset, Part
 from snnkit.data.digits import Digits
 from snnkit.data.dvs_camera import DVSCamera
 from snnkit.data.event import Microseconds, spike_events
+from snnkit.data.frames_by import FramesByNumber, FramesByTime
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
 from snnkit.data.mix import CutMix
@@ -23,7 +25,10 @@ from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
 from snnkit.data.spike_hdf5 import SpikeHDF5
 from snnkit.data.split import split_stratified, split_validation
+from snnkit.data.time_surface import TimeSurface
+from snnkit.data.tonic_transform import Tonic
 from snnkit.data.verify import verify_spike_file
+from snnkit.data.voxel_grid import VoxelGrid
 
 __all__ = [
     "Batch",
@@ -37,6 +42,8 @@ __all__ = [
     "Digits",
     "DiskCache",
     "EpochSampler",
+    "FramesByNumber",
+    "FramesByTime",
     "InMemory",
     "Microseconds",
     "NeuronMask",
@@ -46,11 +53,18 @@ __all__ = [
     "TimeMask",
     "TimeShift",
     "TimeStretch",
+    "TimeSurface",
+    "Tonic",
+    "VoxelGrid",
     "batch_generator",
     "binned",
+    "camera_events",
+    "clip_outside",
     "collate",
+    "drop_outside",
     "generator",
     "latency_frames",
+    "refuse_outside",
     "spike_events",
     "split_stratified",
     "split_validation",

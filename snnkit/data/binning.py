@@ -19,6 +19,7 @@ import numpy as np
 
 from snnkit._suggest import NamedArguments
 from snnkit.data.address import Sensor, address, sensor_shape
+from snnkit.data.counting import counted
 from snnkit.data.event import field, microseconds, spike_events
 
 MOST_FRAMES = 100_000  # 1,000 s of the default window; more is nearly always a wrong unit
@@ -75,12 +76,13 @@ class Bin(NamedArguments):
         """Frames of one recording."""
         where = address(events, self.channels, "Bin")
         frame, count = self._frames(field(events, "t", "Bin"))
-        kept = frame < count  # False only for spikes that drop_late leaves out
+        if self.drop_late and len(frame) and frame.max() >= count:
+            kept = frame < count
+            frame, where = frame[kept], where[kept]
         shape = sensor_shape(self.channels)
-        size = math.prod(shape) // self.group
-        flat = frame[kept] * size + where[kept] // self.group
-        frames = np.bincount(flat, minlength=count * size).astype(np.int32)
-        return frames.reshape(count, *(shape if self.group == 1 else (size,)))
+        if self.group > 1:
+            where, shape = where // self.group, (shape[0] // self.group,)
+        return counted(frame, where, count, shape)
 
     def _frames(self, times: np.ndarray) -> tuple[np.ndarray, int]:
         """Frame of each spike and the number of frames."""
