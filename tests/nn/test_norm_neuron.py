@@ -112,13 +112,14 @@ def test_a_still_image_equals_its_repetition(neuron, momentum):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14, msg=name)
 
 
-def test_a_still_branch_meets_a_stream_that_moves_and_one_that_does_not():
-    layer = NormNeuron(nn.Identity(), Fires())
+@pytest.mark.parametrize("neuron", [LIF(tau=2.0), Fires()], ids=["LIF", "not ours"])
+def test_a_still_branch_meets_a_stream_that_moves_and_one_that_does_not(neuron):
+    layer = NormNeuron(nn.Identity(), neuron)
     y = rows(1)
     for u in (rows(), rows(1)):
         total, s = layer(y, u, steps=T)
         assert len(total) == len(u) and len(s) == T
-        assert torch.equal(s, Fires()((u + y).expand(T, -1, -1, -1, -1)))
+        assert torch.equal(s, neuron((u + y).expand(T, -1, -1, -1, -1)))
 
 
 def test_statistics_stay_in_eval_mode_and_without_tracking():
