@@ -20,6 +20,7 @@ from snnkit.data.frames_by import FramesByNumber, FramesByTime
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
 from snnkit.data.mix import CutMix
+from snnkit.data.moving_digits import MovingDigits
 from snnkit.data.on_device import OnDevice
 from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
@@ -46,6 +47,7 @@ __all__ = [
     "FramesByTime",
     "InMemory",
     "Microseconds",
+    "MovingDigits",
     "NeuronMask",
     "OnDevice",
     "Part",

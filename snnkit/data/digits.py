@@ -41,17 +41,11 @@ class Digits(Dataset):
         transform: Transform | None = None,
         seed: int = 0,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation is a share in [0, 1), got {validation}.")
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         self.split, self.steps = split, steps
-        self.indices = _indices(digits.target, split, validation)
-        if not len(self.indices):
-            raise ValueError(f"validation={validation} holds out no sample; give a larger share.")
+        self.indices = digit_indices(digits.target, split, validation)
         self.frames = latency_frames(digits.data[self.indices], _LEVELS, steps).swapaxes(0, 1).copy()  # [N, steps, 64]
         super().__init__(digits.target[self.indices], [str(name) for name in digits.target_names], transform, seed)
 
@@ -64,10 +58,20 @@ class Digits(Dataset):
         return hashlib.sha256(self.frames.tobytes()).hexdigest()
 
 
-def _indices(labels: np.ndarray, split: str, validation: float) -> np.ndarray:
-    """Indices in scikit-learn's file of one split."""
+def digit_indices(labels: np.ndarray, split: str, validation: float) -> np.ndarray:
+    """Indices in scikit-learn's file of one split: test has 360 samples, validation a share of the others.
+
+    Raises:
+        ValueError: another name for a split, a share outside [0, 1), or one that holds out no sample.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is a share in [0, 1), got {validation}.")
     rest, test = split_stratified(labels, TEST_SAMPLES, _SPLIT_SEED)
     if split == "test":
         return test
     train, valid = split_stratified(labels[rest], round(validation * len(rest)), _SPLIT_SEED + 1)
+    if split == "valid" and not len(valid):
+        raise ValueError(f"validation={validation} holds out no sample; give a larger share.")
     return rest[train if split == "train" else valid]
