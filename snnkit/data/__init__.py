@@ -16,6 +16,7 @@ from snnkit.data.dataset import Dataset, Part
 from snnkit.data.digits import Digits
 from snnkit.data.dvs_camera import DVSCamera
 from snnkit.data.event import Microseconds, spike_events
+from snnkit.data.event_file import read_events
 from snnkit.data.frames_by import FramesByNumber, FramesByTime
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
@@ -66,6 +67,7 @@ __all__ = [
     "drop_outside",
     "generator",
     "latency_frames",
+    "read_events",
     "refuse_outside",
     "spike_events",
     "split_stratified",
