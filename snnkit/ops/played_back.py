@@ -32,6 +32,7 @@ class Lists:
         self.initial = numbers[len(program.number_coefficients) :]
 
     def lane(self, tensor: Tensor) -> TensorValue:
+        """A row as a value of the step."""
         return TensorValue(tensor.to(self.dtype), self.dtype)
 
     def at(self, t: int, states: dict[str, Tensor], repeated: bool) -> dict[int, Any]:
