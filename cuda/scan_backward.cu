@@ -1,4 +1,4 @@
-// The scan's gradients on the GPU; follows scan.cu, with SNN_BACKWARD defined.
+// The scan's gradients on the GPU; follows scan.cu and block_sum.cuh, with SNN_BACKWARD defined.
 //
 // It reads x and g_s once and writes g_x once. A thread walks its lanes forwards, keeping the states before every chunk of
 // kChunk steps, then takes the chunks from the last to the first: computes the chunk's states again, in registers, and
@@ -187,20 +187,6 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
   }
 #define LEAVE(position, name) if (a.g_before[position]) store(lanes_of_##name(g), a.g_before[position] + here);
   STATES(LEAVE)
-}
-
-// The sum over a block's threads, in a fixed order.
-SNN_INLINE double block_sum(double value) {
-  __shared__ double warps[kThreads / 32];
-#pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
-  __syncthreads();
-  double total = 0;
-#pragma unroll
-  for (int w = 0; w < kThreads / 32; w++) total += warps[w];
-  return total;
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(const __grid_constant__ Arguments a) {

@@ -18,6 +18,7 @@ from snnkit.equations.equation import Equation
 from snnkit.ops import cpu, cuda
 from snnkit.ops.program import Plan, Program, plan_of
 from snnkit.ops.scan_gradient import differentiable_scan, is_simple, simple_scan
+from snnkit.ops.scan_learnt import is_learnt, learnt_scan
 
 
 class Result(NamedTuple):
@@ -100,8 +101,11 @@ def run(
     for name in record:
         if name not in program.states:
             raise ValueError(f"{program.title} has no state {name!r} to record. It has: {', '.join(program.states)}.")
-    if steps is None and state is None and not (final or record or program.tensors) and is_simple(x):
-        return Result(simple_scan(x, program, plan.constants), {}, {})
+    if steps is None and state is None and not (final or record):
+        if not program.tensors and is_simple(x):
+            return Result(simple_scan(x, program, plan.constants), {}, {})
+        if program.tensors and is_learnt(plan, parameters, x):
+            return Result(learnt_scan(plan, parameters, x), {}, {})
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     coefficients: list[Tensor] = []
     if program.tensors:

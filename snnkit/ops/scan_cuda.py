@@ -59,7 +59,7 @@ def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[st
             f"typedef {IO[dtype]} io;",
             prelude(program, real, letters, record),
             source("scan.cu"),
-            *([source("scan_backward.cu")] if which == "BACKWARD" else []),
+            *([source("block_sum.cuh"), source("scan_backward.cu")] if which == "BACKWARD" else []),
         ]
     )
 
@@ -215,7 +215,17 @@ def backward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int,
 ) -> list[Tensor]:  # fmt: skip
     """As ``scan_cpu.backward``."""
-    call, states = Call(x, coefficients, before, steps, x.dtype), len(program.states)
+    call = Call(x, coefficients, before, steps, x.dtype)
+    g_x, sums, g_before = backward_sums(program, record, final, gradients, call, before, numbers)
+    return [g_x, *call.coefficient_gradients(coefficients, sums), *g_before]
+
+
+def backward_sums(
+    program: Program, record: tuple[str, ...], final: bool, gradients: Sequence[Tensor | None],
+    call: Call, before: Sequence[Tensor], numbers: Sequence[float],
+) -> tuple[Tensor, list[Tensor | None], list[Tensor]]:  # fmt: skip
+    """The gradient of x, float64 sums for those of the coefficients (None where there is none), those of the states."""
+    x, states = call.given, len(program.states)
     g_x = call.sequence_like(len(x))
     g_before = [call.row_like() for _ in before]
     g_s, g_after, g_traces = call.arriving(program, final, gradients)
@@ -247,7 +257,7 @@ def backward(
         *run.pointers(call.coefficients, call.before, (), (), g_after, g_traces, g_before, sums), *numbers,
     )  # fmt: skip
     run.function(blocks, work.threads, work.shared(x.dtype, states, call.total), arguments)
-    return [g_x, *call.coefficient_gradients(coefficients, sums), *g_before]
+    return g_x, sums, g_before
 
 
 def _alignment(*tensors: Tensor | None) -> int:

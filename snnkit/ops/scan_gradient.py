@@ -67,7 +67,7 @@ class _Undifferentiable(torch.autograd.Function):
         raise RuntimeError("scan cannot be differentiated twice: its kernels have no second derivative.")
 
 
-def _once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Let a second derivative raise, always, and cost nothing where none is asked for.
 
     Torch's own decorator raises only where the gradient that arrives has a graph of its own: in ``gradient + x ** 2``,
@@ -90,7 +90,7 @@ def _once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@_once_differentiable
+@once_differentiable
 def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
     x, *tensors = ctx.saved_tensors
     numbers, steps, key, coefficients = ctx.rest
@@ -125,7 +125,7 @@ class _Simple(torch.autograd.Function):
         return out
 
     @staticmethod
-    @_once_differentiable
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         program, numbers, place = ctx.rest
         x, *kept = ctx.saved_tensors
@@ -149,7 +149,7 @@ class _Functional(torch.autograd.Function):
         ctx.save_for_backward(inputs[0], *inputs[5:])
 
     @staticmethod
-    @_once_differentiable
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, *tensors = ctx.saved_tensors
         numbers, steps, key, coefficients = ctx.rest
