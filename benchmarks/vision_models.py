@@ -5,7 +5,7 @@
 
 Random images, batch 8, T = 4, autocast in float16 and bfloat16; weights are float32. A step is forward, cross entropy
 and backward; the loss is scaled in float16, as a training script's scaler does. Time is the best of N steps after two,
-memory the allocator's peak in them. Nothing is printed of a model whose loss or gradients are not finite, but that they are not.
+memory the allocator's peak in them. Of a model whose loss or gradients are not finite, only that is printed.
 """
 
 from __future__ import annotations
