@@ -11,8 +11,10 @@ from snnkit.models.max_former import MaxFormer
 from snnkit.models.max_resnet import MaxResNet
 from snnkit.models.meta_spikeformer import MetaSpikeFormer
 from snnkit.models.ms_qkformer import MSQKFormer
+from snnkit.models.qsd_transformer import QSDTransformer
 from snnkit.models.spike_driven_transformer import SpikeDrivenTransformer
 from snnkit.models.spikformer import Spikformer
+from snnkit.models.unroll import unroll
 
 __all__ = [
     "DelaySNN",
@@ -22,6 +24,7 @@ __all__ = [
     "MaxFormer",
     "MaxResNet",
     "MetaSpikeFormer",
+    "QSDTransformer",
     "SpikeDrivenTransformer",
     "Spikformer",
     "checkpoint_info",
@@ -31,5 +34,6 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "save_checkpoint",
+    "unroll",
     "variants",
 ]

@@ -94,5 +94,5 @@ def _arguments(cls: type, args: tuple[Any, ...], keywords: dict[str, Any]) -> di
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             handed_on = arguments.pop(parameter.name)
-            arguments |= _arguments(cls.__mro__[1], (), handed_on)
+            arguments = _arguments(cls.__mro__[1], (), handed_on) | arguments  # its own defaults hide those above
     return arguments

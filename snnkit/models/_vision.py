@@ -42,6 +42,7 @@ class VisionModel(Classifier):
         stem: ``(x, steps=steps) -> (u, s)``.
         stages: chains of blocks ``(u, s) -> (u, s)``; each gives one feature map.
         head: the classifier, a Linear on ``[T, B, num_features]``.
+        linear: makes a classifier from (inputs, outputs); ``nn.Linear`` unless a model says otherwise.
         classifiers: names of the classifiers, ``("head",)`` or more.
         feature_info: channels, stride and name of each stage (timm).
         pretrained_cfg, default_cfg: size, mean and standard deviation of the images (timm).
@@ -50,6 +51,7 @@ class VisionModel(Classifier):
     stem: nn.Module
     stages: nn.ModuleList
     head: nn.Module
+    linear: Callable[..., nn.Linear] = nn.Linear
     classifiers: tuple[str, ...] = ("head",)
     pool_before_neuron: ClassVar[bool] = True
     hands_on: ClassVar[bool] = True  # a model's **common are the keywords below
@@ -219,7 +221,7 @@ class VisionModel(Classifier):
     def _classifier(self, num_classes: int) -> nn.Module:
         if num_classes == 0:
             return nn.Identity()
-        head = nn.Linear(self.num_features, num_classes)
+        head = self.linear(self.num_features, num_classes)
         self.init_head(head)
         return head
 
@@ -269,7 +271,8 @@ def neuron_maker(
     if not callable(neuron) or isinstance(neuron, nn.Module):
         got = type(neuron).__name__
         raise TypeError(f"neuron must be a class such as PLIF, or a function that makes a neuron, got {got}.")
-    given = dict(tau=tau is not None, surrogate=surrogate is not SURROGATE, v_reset=v_reset != 0.0)
+    other = repr(surrogate) != repr(SURROGATE)  # one read from a file is another object
+    given = dict(tau=tau is not None, surrogate=other, v_reset=v_reset != 0.0)
     for name in [name for name, changed in given.items() if changed]:
         raise TypeError(f"{name} is set by your own function neuron={neuron!r}: give it there.")
     return neuron  # type: ignore[return-value]  # mypy forgets what the function takes

@@ -42,7 +42,9 @@ from snnkit.nn.neuron import (
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, MembraneShortcut, NormNeuron, SEWShortcut
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
+from snnkit.nn.qkv import queries_keys_values
 from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear, lsq
+from snnkit.nn.quantised_attention import QSDSA
 from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
 from snnkit.nn.relaxed import relaxed
 from snnkit.nn.repconv import RepConv
@@ -66,6 +68,7 @@ __all__ = [
     "MLP",
     "PLIF",
     "QIF",
+    "QSDSA",
     "SDSA1",
     "SDSA2",
     "SDSA3",
@@ -121,6 +124,7 @@ __all__ = [
     "losses",
     "lsq",
     "neuron_module",
+    "queries_keys_values",
     "relaxed",
     "saturated",
     "silent",

@@ -14,6 +14,7 @@ from snnkit.ops.registered import is_plain, transformed
 
 __all__ = [
     "DropPath",
+    "KeepsTime",
     "PerStep",
     "Stateful",
     "TimeDropout",
@@ -78,12 +79,20 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+class KeepsTime:
+    """Mark of a layer that wants ``[T, B, ...]`` itself where a layer without time stood: it is called directly."""
+
+
 def per_step(module: Any, x: Tensor) -> Tensor:
     """A module without time on each step, unchecked: ``[T, B, ...]`` -> ``[T * B, ...]`` -> module -> ``[T, B, ...]``.
+
+    One that :class:`KeepsTime` gets x as it is.
 
     >>> per_step(nn.Conv2d(3, 8, 3), torch.zeros(4, 2, 3, 16, 16)).shape
     torch.Size([4, 2, 8, 14, 14])
     """
+    if isinstance(module, KeepsTime):
+        return module(x)  # type: ignore[operator]  # a layer, too
     y: Tensor = module(x.flatten(0, 1))
     return y.unflatten(0, x.shape[:2])
 
@@ -93,7 +102,7 @@ class PerStep(nn.Module):
 
     Args:
         module: a convolution, a norm, a pooling, ...: anything that treats its rows as samples. A batch norm takes its
-            statistics over all steps.
+            statistics over all steps. A module that :class:`KeepsTime` is called on x as it is.
 
     Raises:
         TypeError: the module has layers with a state over time: folded, they would see time as further samples.
@@ -118,6 +127,8 @@ class PerStep(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, ...]`` to ``[T, B, ...]``, step by step."""
         require_time_first(self, x)
+        if isinstance(self.module, KeepsTime):
+            return self.module(x)
         y = self.module(x.flatten(0, 1))
         if len(y) != x.shape[0] * x.shape[1]:
             raise ValueError(

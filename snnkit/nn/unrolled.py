@@ -18,7 +18,7 @@ from snnkit._suggest import NamedArguments
 from snnkit.equations import IF, Soft
 from snnkit.nn.folding import weight_of
 from snnkit.nn.integer import IELIF, PassGradient
-from snnkit.nn.time import at_least_float32, require_time_first
+from snnkit.nn.time import KeepsTime, at_least_float32, require_time_first
 from snnkit.ops.program import plan_of
 from snnkit.ops.scan import run
 
@@ -76,7 +76,18 @@ class UnrolledIELIF(NamedArguments, nn.Module):
         return {name: value for name, value in self.__dict__.items() if name != "_observer"}
 
 
-class UnrolledLayer(NamedArguments, nn.Module):
+class SummedIELIF(UnrolledIELIF):
+    """An ``UnrolledIELIF`` that hands on ``summed(s)``, ``[T, B, ...]``: for products, which need whole numbers.
+
+    ``firing_rates`` sees its binary spikes.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, ...]`` to the integer neuron's answer, by way of binary spikes."""
+        return self.summed(super().forward(x))
+
+
+class UnrolledLayer(KeepsTime, NamedArguments, nn.Module):
     """y = sum over D of (W / divisor) s + bias: a linear layer that an integer neuron feeds, on its binary spikes.
 
     Args:
@@ -84,7 +95,7 @@ class UnrolledLayer(NamedArguments, nn.Module):
         neuron: the integer neuron before it, which gives D and divisor.
 
     ``[T D, B, ...]`` becomes ``[T, B, ...]``. Time stays apart here: where the layer was called on ``[T B, C, H, W]``,
-    this is called on ``[T D, B, C, H, W]``.
+    this is called on ``[T D, B, C, H, W]`` (``PerStep`` does so).
 
     Raises:
         TypeError: another layer or neuron.

@@ -5,6 +5,7 @@ from snnkit.models._official import (
     max_former,
     max_resnet,
     meta_spikeformer,
+    qsd_transformer,
     spike_driven_transformer,
     spikformer,
 )
@@ -15,6 +16,7 @@ TABLES: dict[str, Table] = {
     "Max-Former": max_former.MAX_FORMER,
     "Max-ResNet": max_resnet.TABLE,
     "MS-QKFormer": max_former.MS_QKFORMER,
+    "QSD-Transformer": qsd_transformer.TABLE,
     "SNN-delays": delay_snn.TABLE,
     "Spike-driven Transformer": spike_driven_transformer.TABLE,
     "Spikformer": spikformer.TABLE,

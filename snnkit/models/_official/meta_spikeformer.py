@@ -70,6 +70,8 @@ def _block(theirs: str, ours: str, fires: str) -> Rows:
         yield f"{theirs}attn.{part}_lif.", f"{ours}mixer.{part}.neuron."
     for part in ("fc1", "fc2"):
         yield from unit(f"{theirs}mlp.{part}_{{}}", f"{ours}mlp.{part}.")
+    yield f"{theirs}layer_scale1", f"{ours}mixer.proj.scale"  # QSD-Transformer
+    yield f"{theirs}layer_scale2", f"{ours}mlp.fc2.scale"
 
 
 TABLE = Table("MetaSpikeFormer", r"(downsample\d(_\d)?|ConvBlock\d_\d|block[34]|head|head_kd|lif)\.", rows)
