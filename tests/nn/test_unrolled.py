@@ -11,8 +11,8 @@ from torch import nn
 from snnkit.nn.integer import IELIF
 from snnkit.nn.observer import firing_rates
 from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear
-from snnkit.nn.time import PerStep
-from snnkit.nn.unrolled import UnrolledIELIF, UnrolledLayer
+from snnkit.nn.time import PerStep, per_step
+from snnkit.nn.unrolled import SummedIELIF, UnrolledIELIF, UnrolledLayer
 from tests.closeness import error
 
 NEURONS = {"D4": IELIF(), "D3": IELIF(3), "attention": IELIF(divisor=2), "norm": IELIF(gain=1, divisor=8, lens=8)}
@@ -65,6 +65,16 @@ def test_a_layer_on_binary_spikes_answers_as_on_integers(neuron, kind):
     expected = PerStep(layer)(neuron(x))
     got = UnrolledLayer(layer, neuron)(UnrolledIELIF(neuron)(x))
     assert got.shape == expected.shape and error(got, expected) < 1e-12
+
+
+def test_per_step_hands_it_the_time_axis():
+    neuron, conv = IELIF(), nn.Conv2d(6, 4, 3, padding=1).double()
+    s = UnrolledIELIF(neuron)(sequence(3, 2, 6, 7, 5))
+    layer = UnrolledLayer(conv, neuron)
+    assert layer(s).shape == (3, 2, 4, 7, 5)
+    assert torch.equal(PerStep(layer)(s), layer(s)) and torch.equal(per_step(layer, s), layer(s))
+    summed = SummedIELIF(neuron)(sequence(3, 2, 6, 7, 5))
+    assert error(PerStep(conv)(summed), layer(s)) < 1e-12
 
 
 def test_attention_takes_the_sums_and_the_next_layer_the_spikes_again():
