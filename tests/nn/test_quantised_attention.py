@@ -51,7 +51,7 @@ def test_all_projections_are_quantised_repconvs(bits):
 
 def test_other_neurons_levels_and_projections_by_keyword():
     neuron = QSDSA(4, heads=2, neuron=LIF).neuron
-    assert isinstance(neuron, LIF) and neuron.equation.v_threshold == 0.5
+    assert repr(neuron).startswith("LIF(v_threshold=0.5")
     block = QSDSA(4, heads=2, projection=quantised_pointwise, scale=0.5)
     assert type(block.q.conv) is LSQConv2d and block.scale == 0.5
     neuron = integer_neuron(0.5, D=8)
