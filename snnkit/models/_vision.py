@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -27,7 +28,7 @@ class VisionModel(Classifier):
     Args:
         num_classes: logits; 0 for none: the answer is then the head's input.
         in_chans: channels of the image; 2 for events.
-        img_size: what the published model was made for. Other sizes run, too.
+        img_size: what the published model was made for, a number or (height, width). Other sizes run, too.
         steps: time steps T of a still image. A sequence brings its own.
         neuron: class of the neurons, e.g. ``PLIF``; or a function that makes one, called with ``v_threshold=...``.
         tau: of the neurons that have one. Default: the paper's 2.0.
@@ -37,6 +38,12 @@ class VisionModel(Classifier):
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first. 0 by default: the
             papers' code builds it and never applies it.
+        global_pool: ``"avg"``, the mean over the pixels; or ``""`` with ``num_classes=0``: the answer is the map
+            ``[B, num_features, H, W]`` (timm).
+
+    Raises:
+        ValueError: a size, rate or pooling that cannot be, or what the neuron refuses (``tau must be > 0, got -2.0.``).
+        TypeError: an unknown keyword, with the nearest one; a neuron or readout that is an object instead of its class.
 
     Attributes:
         stem: ``(x, steps=steps) -> (u, s)``.
@@ -70,15 +77,21 @@ class VisionModel(Classifier):
         readout: Callable[[], nn.Module] | None = MeanOverTime,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        global_pool: str = "avg",
     ) -> None:
         super().__init__()
         for name, size, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1), ("steps", steps, 1)):
             if not isinstance(size, int) or size < least:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {size!r}.")
+        for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+            if not (isinstance(rate, Real) and 0 <= rate < 1):
+                raise ValueError(f"{name} must be in [0, 1), got {rate!r}.")
         self.num_classes, self.in_chans, self.steps = num_classes, in_chans, steps
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.img_size = _height_and_width(img_size)
+        self._require_pooled(num_classes, global_pool)
+        self.global_pool = global_pool
         self.drop_path_rate = drop_path_rate
-        self.readout = None if readout is None else readout()
+        self.readout = None if readout is None else _made(readout)
         self.dropout = nn.Dropout(drop_rate)
         self.neuron = neuron_maker(neuron, tau, surrogate, v_reset, detach_reset)
 
@@ -128,7 +141,9 @@ class VisionModel(Classifier):
         return x if self.readout is None else self.readout(x)
 
     def head_input(self, x: Tensor) -> Tensor:
-        """Mean over the pixels and the head's neuron, ``[T, B, C, H, W]`` -> ``[T, B, C]``."""
+        """Mean over the pixels and the head's neuron, ``[T, B, C, H, W]`` -> ``[T, B, C]``; the map without pooling."""
+        if not self.global_pool:
+            return x if self.head_neuron is None else self.head_neuron(x)
         if self.head_neuron is None:
             return x.mean((-2, -1))
         if self.pool_before_neuron:
@@ -208,15 +223,27 @@ class VisionModel(Classifier):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a fresh classifier in place of the old one; 0 classes: none.
 
+        Args:
+            num_classes: logits, or 0.
+            global_pool: as in the constructor; None leaves it.
+
         Raises:
-            ValueError: a pooling other than the mean, ``"avg"``.
+            ValueError: another pooling, or none in front of a classifier.
         """
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool must be 'avg' (the mean over the pixels), got {global_pool!r}.")
+        self._require_pooled(num_classes, self.global_pool if global_pool is None else global_pool)
+        if global_pool is not None:
+            self.global_pool = self.arguments["global_pool"] = global_pool
         like = next(self.stem.parameters())
         self.num_classes = self.arguments["num_classes"] = num_classes
         for name in self.classifiers:
             setattr(self, name, self._classifier(num_classes).to(like.device, like.dtype))
+
+    def _require_pooled(self, num_classes: int, global_pool: str) -> None:
+        if global_pool not in ("avg", "") or (num_classes and not global_pool):
+            raise ValueError(
+                f"global_pool must be 'avg' (the mean over the pixels), or '' with num_classes=0, got {global_pool!r} "
+                f"with num_classes={num_classes}. The map in front of the classifier: model.forward_features(x)."
+            )
 
     def _classifier(self, num_classes: int) -> nn.Module:
         if num_classes == 0:
@@ -276,6 +303,23 @@ def neuron_maker(
     for name in [name for name, changed in given.items() if changed]:
         raise TypeError(f"{name} is set by your own function neuron={neuron!r}: give it there.")
     return neuron  # type: ignore[return-value]  # mypy forgets what the function takes
+
+
+def _height_and_width(size: Any) -> tuple[int, int]:
+    both = (size, size) if isinstance(size, int) else size
+    try:
+        height, width = both
+    except (TypeError, ValueError):
+        height = width = None
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 1):
+        raise ValueError(f"img_size must be a whole number >= 1, or (height, width), got {size!r}.")
+    return height, width
+
+
+def _made(readout: Callable[[], nn.Module]) -> nn.Module:
+    if isinstance(readout, nn.Module) or not callable(readout):
+        raise TypeError(f"readout must be a class such as MeanOverTime, or a function that makes one, got {readout!r}.")
+    return readout()
 
 
 def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:

@@ -80,8 +80,8 @@ class MetaSpikeFormer(MetaBackbone):
             return super().forward_head(x, lengths, pre_logits)
         x = self.dropout(self.head_input(x))
         both = torch.stack([head(x) for head in self.get_classifier()], dim=2)  # [T, B, 2, num_classes]
-        both = both if self.readout is None else self.readout(both)
-        return both.unbind(-2) if self.training and self.distilled_training else both.mean(-2)
+        both = both.movedim(2, 0) if self.readout is None else self.readout(both).movedim(1, 0)
+        return both.unbind() if self.training and self.distilled_training else both.mean(0)
 
 
 M15, M31, M55, M124 = (64, 128, 256, 360), (96, 192, 384, 480), (128, 256, 512, 640), (192, 384, 768, 960)

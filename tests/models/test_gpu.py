@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import snnkit
 from snnkit.nn.losses import cross_entropy
+from snnkit.nn.neuron import Neuron
 from snnkit.ops import path
 from tests.closeness import error
 from tests.hidden_parts import cupy_raises
-from tests.models.test_every_model import build, sample
+from tests.models.shrink import STRUCTURES, build, sample
 from tests.on_gpu import DEVICE, gpus
 
-pytestmark = pytest.mark.parametrize("name", snnkit.list_models())
+pytestmark = pytest.mark.parametrize("name", STRUCTURES)
 
 
 def training_step(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -30,7 +30,7 @@ def training_step(model: nn.Module, x: Tensor) -> list[Tensor]:
 def paths(model: nn.Module) -> set[str]:
     """What the layers of neurons take on the GPU."""
     x = torch.zeros(1, 1, 1, device=DEVICE)
-    return {path(layer.neuron, x) for layer in model.modules() if hasattr(layer, "neuron")}
+    return {path(layer.neuron, x) for layer in model.modules() if isinstance(layer, Neuron)}
 
 
 def compare(name: str) -> set[str]:

@@ -1,0 +1,5 @@
+"""Write the lists that are missing."""
+
+from tests.models.keys import write
+
+write()
