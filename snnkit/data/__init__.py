@@ -6,6 +6,9 @@ Readers (``SpikeHDF5``, ``Digits``) hand out events or frames, transforms turn t
 """
 
 from snnkit.data.augment_channel import ChannelJitter, ChannelShift, NeuronMask
+from snnkit.data.augment_clip import ClipCutout, ClipFlip, ClipRoll, ClipRotate, ClipShear, ClipTranslate
+from snnkit.data.augment_event import event_drop, event_rpg
+from snnkit.data.augment_recipe import snn_augment_wide, spike_driven_recipe, spikformer_recipe
 from snnkit.data.augment_time import TimeMask, TimeShift, TimeStretch
 from snnkit.data.binning import Bin, binned
 from snnkit.data.cache import DiskCache
@@ -14,15 +17,20 @@ from snnkit.data.collate import Batch, collate, step_mask
 from snnkit.data.compose import Compose
 from snnkit.data.dataset import Dataset, Part
 from snnkit.data.digits import Digits
+from snnkit.data.drop_event import DropArea, DropEvents, DropTime
 from snnkit.data.dvs_camera import DVSCamera
 from snnkit.data.event import Microseconds, spike_events
 from snnkit.data.event_file import read_events
+from snnkit.data.event_mix import EventMix
+from snnkit.data.event_mixed import EventMixed
 from snnkit.data.frames_by import FramesByNumber, FramesByTime
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
 from snnkit.data.mix import CutMix
+from snnkit.data.mix_clips import MixClips
 from snnkit.data.moving_digits import MovingDigits
 from snnkit.data.on_device import OnDevice
+from snnkit.data.one_of import OneOf
 from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
 from snnkit.data.spike_hdf5 import SpikeHDF5
@@ -31,26 +39,45 @@ from snnkit.data.time_surface import TimeSurface
 from snnkit.data.tonic_transform import Tonic
 from snnkit.data.verify import verify_spike_file
 from snnkit.data.voxel_grid import VoxelGrid
+from snnkit.data.warp_event import EventFlip, EventRotate, EventScale, EventShear, EventTranslate
 
 __all__ = [
     "Batch",
     "Bin",
     "ChannelJitter",
     "ChannelShift",
+    "ClipCutout",
+    "ClipFlip",
+    "ClipRoll",
+    "ClipRotate",
+    "ClipShear",
+    "ClipTranslate",
     "Compose",
     "CutMix",
     "DVSCamera",
     "Dataset",
     "Digits",
     "DiskCache",
+    "DropArea",
+    "DropEvents",
+    "DropTime",
     "EpochSampler",
+    "EventFlip",
+    "EventMix",
+    "EventMixed",
+    "EventRotate",
+    "EventScale",
+    "EventShear",
+    "EventTranslate",
     "FramesByNumber",
     "FramesByTime",
     "InMemory",
     "Microseconds",
+    "MixClips",
     "MovingDigits",
     "NeuronMask",
     "OnDevice",
+    "OneOf",
     "Part",
     "SpikeHDF5",
     "TimeMask",
@@ -65,11 +92,16 @@ __all__ = [
     "clip_outside",
     "collate",
     "drop_outside",
+    "event_drop",
+    "event_rpg",
     "generator",
     "latency_frames",
     "read_events",
     "refuse_outside",
+    "snn_augment_wide",
+    "spike_driven_recipe",
     "spike_events",
+    "spikformer_recipe",
     "split_stratified",
     "split_validation",
     "step_mask",

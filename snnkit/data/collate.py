@@ -23,15 +23,17 @@ class Batch(NamedTuple):
     lengths: Tensor
 
 
-def collate(samples: Sequence[tuple[Any, int]], multiple: int = 1) -> Batch:
+def collate(samples: Sequence[tuple[Any, Any]], multiple: int = 1) -> Batch:
     """Batch of ``(frames [T_i, C, ...], label)``: T is the longest sample's length, rounded up to a multiple.
+
+    A label is a whole number, or a mixed one: an array [classes] of shares that add up to 1 (``EventMixed``).
 
     Use it as ``DataLoader(..., collate_fn=collate)``; a fixed multiple, ``functools.partial(collate, multiple=8)``,
     gives fewer different T (compiled and captured graphs).
 
     Raises:
         ValueError: no samples, or frames that differ in more than T.
-        TypeError: events instead of frames, or labels that are not whole numbers.
+        TypeError: events instead of frames, or labels of other kinds.
     """
     if not len(samples):
         raise ValueError("collate got no samples.")
@@ -49,8 +51,7 @@ def collate(samples: Sequence[tuple[Any, int]], multiple: int = 1) -> Batch:
     x = np.zeros((steps, len(frames), *frames[0].shape[1:]), np.float32)
     for position, array in enumerate(frames):
         x[: len(array), position] = array
-    labels = [_label(label, position) for position, (_, label) in enumerate(samples)]
-    return Batch(torch.from_numpy(x), torch.tensor(labels), torch.tensor(lengths))
+    return Batch(torch.from_numpy(x), _labels([label for _, label in samples]), torch.tensor(lengths))
 
 
 def step_mask(lengths: Tensor, steps: int) -> Tensor:
@@ -71,6 +72,18 @@ def _frames(sample: Any, position: int) -> np.ndarray:
     if array.ndim < 2:
         raise ValueError(f"collate takes frames [T, C], but sample {position} of the batch has shape {array.shape}.")
     return array
+
+
+def _labels(labels: list[Any]) -> Tensor:
+    if all(_is_mixed(label) for label in labels):
+        return torch.from_numpy(np.stack(labels).astype(np.float32))
+    return torch.tensor([_label(label, position) for position, label in enumerate(labels)])
+
+
+def _is_mixed(label: Any) -> bool:
+    """Whether a label is a distribution over the classes."""
+    vector = isinstance(label, np.ndarray) and label.ndim == 1 and label.dtype.kind == "f"
+    return vector and bool((label >= 0).all()) and abs(float(label.sum()) - 1) < 1e-3
 
 
 def _label(label: Any, position: int) -> int:

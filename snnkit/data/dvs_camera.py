@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EVENT = np.dtype([("t", np.int64), ("x", np.int16), ("y", np.int16), ("p", np.int8)])
+from snnkit.data.camera_event import CAMERA
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class DVSCamera:
         t, pixel, p = _crossings(log.reshape(len(log), -1), times, off, on, self.refractory_us)
         t, pixel, p = self._with_noise(t, pixel, p, times, height * width, rng)
         order = np.lexsort((pixel, t))
-        events = np.empty(len(t), EVENT)
+        events = np.empty(len(t), CAMERA)
         events["t"], events["p"] = t[order], p[order]
         events["y"], events["x"] = np.divmod(pixel[order], width)
         return events

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-PARTNERS = ("h5py", "sklearn", "tonic", "spikingjelly", "timm", "matplotlib", "platformdirs")
+PARTNERS = ("h5py", "sklearn", "tonic", "spikingjelly", "timm", "torchvision", "matplotlib", "platformdirs")
 
 
 def test_data_loads_no_partner_before_it_is_used():
