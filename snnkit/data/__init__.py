@@ -19,10 +19,13 @@ from snnkit.data.dataset import Dataset, Part
 from snnkit.data.digits import Digits
 from snnkit.data.drop_event import DropArea, DropEvents, DropTime
 from snnkit.data.dvs_camera import DVSCamera
+from snnkit.data.dvs_gesture import DVSGesture
 from snnkit.data.event import Microseconds, spike_events
 from snnkit.data.event_file import read_events
+from snnkit.data.event_folder import EventFolder
 from snnkit.data.event_mix import EventMix
 from snnkit.data.event_mixed import EventMixed
+from snnkit.data.event_sets import CIFAR10DVS, NMNIST, NCaltech101
 from snnkit.data.frames_by import FramesByNumber, FramesByTime
 from snnkit.data.latency import latency_frames
 from snnkit.data.memory import InMemory
@@ -35,6 +38,7 @@ from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
 from snnkit.data.spike_hdf5 import SpikeHDF5
 from snnkit.data.split import split_stratified, split_validation
+from snnkit.data.split_rule import SplitRule, split_rule
 from snnkit.data.time_surface import TimeSurface
 from snnkit.data.tonic_transform import Tonic
 from snnkit.data.verify import verify_spike_file
@@ -44,6 +48,7 @@ from snnkit.data.warp_event import EventFlip, EventRotate, EventScale, EventShea
 __all__ = [
     "Batch",
     "Bin",
+    "CIFAR10DVS",
     "ChannelJitter",
     "ChannelShift",
     "ClipCutout",
@@ -55,6 +60,7 @@ __all__ = [
     "Compose",
     "CutMix",
     "DVSCamera",
+    "DVSGesture",
     "Dataset",
     "Digits",
     "DiskCache",
@@ -63,6 +69,7 @@ __all__ = [
     "DropTime",
     "EpochSampler",
     "EventFlip",
+    "EventFolder",
     "EventMix",
     "EventMixed",
     "EventRotate",
@@ -75,11 +82,14 @@ __all__ = [
     "Microseconds",
     "MixClips",
     "MovingDigits",
+    "NCaltech101",
+    "NMNIST",
     "NeuronMask",
     "OnDevice",
     "OneOf",
     "Part",
     "SpikeHDF5",
+    "SplitRule",
     "TimeMask",
     "TimeShift",
     "TimeStretch",
@@ -102,6 +112,7 @@ __all__ = [
     "spike_driven_recipe",
     "spike_events",
     "spikformer_recipe",
+    "split_rule",
     "split_stratified",
     "split_validation",
     "step_mask",

@@ -7,13 +7,11 @@ with its process, and renamed when it is whole: a killed run leaves nothing that
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from snnkit.data.compose import Transform
 from snnkit.data.dataset import Dataset
 from snnkit.data.frame_store import FrameStore, write_frames
 from snnkit.data.memory import refuse_random
+from snnkit.data.user_folder import locked, user_folder
 
 VERSION = 1  # raise it when the layout of the store, or the result of one of our transforms, changes
 
@@ -52,12 +51,12 @@ class DiskCache(Dataset):
         refuse_random(dataset, "DiskCache")
         super().__init__(dataset.labels, dataset.classes, transform, seed, dataset.speakers)
         self.key = hashlib.sha256(f"{VERSION} {dataset.identity()}".encode()).hexdigest()[:32]
-        root = Path(folder).expanduser() if folder is not None else _user_folder()
+        root = Path(folder).expanduser() if folder is not None else user_folder("frames")
         self.path = root / self.key
         if not self.path.exists() or _damage(self.path, len(self)):
             try:
                 root.mkdir(parents=True, exist_ok=True)
-                with _lock(root / f"{self.key}.lock"):
+                with locked(root / f"{self.key}.lock"):
                     _write(dataset, self.path)
             except PermissionError as error:
                 raise PermissionError(f"{error}. Give DiskCache another folder, or keep the set InMemory.") from error
@@ -97,25 +96,3 @@ def _damage(path: Path, samples: int) -> str | None:
     except OSError as error:
         return str(error)
     return None if len(store) == samples else f"it holds {len(store)} of {samples} samples."
-
-
-def _user_folder() -> Path:
-    named = os.environ.get("SNNKIT_CACHE")
-    if not named:
-        import platformdirs
-
-        named = platformdirs.user_cache_dir("snnkit")
-    return Path(named) / "frames"
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold an advisory lock on a file; the system takes it back when the process dies."""
-    with open(path, "a") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two processes may both write, each aside; the rename decides
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

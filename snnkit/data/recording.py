@@ -1,0 +1,85 @@
+"""Recordings: the files of an event set with their class and number, in an order that no file system changes.
+
+The class is the folder that a file lies in (or the archive, where that has no folders), the number the last digits of
+its name (``cifar10_airplane_12.aedat``: 12), and a folder above called train or test says which part it is given for.
+The order is by class, number, name: names are not padded with zeros, so that as text 10 comes before 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from snnkit.data.event_file import SUFFIXES
+from snnkit.data.event_store import Entry
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sample: its file, class, number, the part it is given for ("train", "test" or ""), and a range of time."""
+
+    entry: Entry
+    label: str
+    number: int | None
+    given: str = ""
+    start_us: int | None = None
+    end_us: int | None = None
+    person: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Class, file, and for a clip its start: unlike for any other recording of the same part."""
+        clip = "" if self.start_us is None else f"@{self.start_us}"
+        return f"{self.label}/{self.entry.path.name}{clip}"
+
+
+def recordings(entries: Iterable[Entry]) -> list[Recording]:
+    """The event files among these that lie in a class folder or class archive, in order."""
+    found = []
+    for entry in entries:
+        path = entry.path
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("annotation"):  # N-Caltech101's boxes
+            continue
+        in_archive = entry.file.suffix.lower() in _ARCHIVES
+        label = path.parent.name or (entry.file.stem if in_archive else "")
+        if not label:
+            continue
+        above = [part.lower() for part in path.parts[:-2]] + ([entry.file.stem.lower()] if in_archive else [])
+        given = next((part for part in reversed(above) if part in ("train", "test")), "")
+        found.append(Recording(entry, label, number_in(path.stem), given))
+    return ordered(found)
+
+
+def ordered(found: Iterable[Recording], classes: Sequence[str] = ()) -> list[Recording]:
+    """Sorted by class (in the order given, else by name), number, name, start, with numbers in names as numbers.
+
+    Raises:
+        ValueError: one recording is there twice.
+    """
+    place = {label: i for i, label in enumerate(classes)}
+    in_order = sorted(found, key=lambda each: (place.get(each.label, 0), *_order(each)))
+    for one, other in zip(in_order, in_order[1:], strict=False):
+        if (one.name, one.given) == (other.name, other.given):
+            raise ValueError(f"One recording is there twice: {one.entry.shown} and {other.entry.shown}. Remove one.")
+    return in_order
+
+
+def number_in(stem: str) -> int | None:
+    """The last digits of a file's name as a number."""
+    digits = re.findall(r"\d+", stem)
+    return int(digits[-1]) if digits else None
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Key that sorts 2 before 10."""
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _order(recording: Recording) -> tuple[object, ...]:
+    number = -1 if recording.number is None else recording.number
+    name = natural(recording.entry.path.name)
+    return natural(recording.label), number, name, recording.start_us or 0, recording.given, recording.entry.name

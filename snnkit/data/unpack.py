@@ -1,0 +1,60 @@
+"""A compressed tar archive, unpacked once: it can only be read from its start to its end.
+
+The event files and the lists beside them go to the user's folder, under the archive's name, size and time, aside and
+then renamed: a run that was killed leaves nothing that a later one would believe.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from snnkit.data.user_folder import locked, user_folder
+
+
+def unpacked(archive: Path, suffixes: tuple[str, ...]) -> Path:
+    """The folder with the archive's files of these suffixes.
+
+    Raises:
+        ValueError: the archive is cut off or damaged, or names files outside the folder.
+        OSError: no room, or no right to write; $SNNKIT_CACHE names another folder.
+    """
+    stat = archive.stat()
+    folder = user_folder("unpacked") / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f"{folder.name}.lock"):
+        if not folder.is_dir():
+            for left_over in folder.parent.glob(f"{folder.name}.part-*"):  # nobody writes now: we hold the lock
+                shutil.rmtree(left_over, ignore_errors=True)
+            aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+            try:
+                _extract(archive, aside, suffixes)
+                os.replace(aside, folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _extract(archive: Path, folder: Path, suffixes: tuple[str, ...]) -> None:
+    try:
+        with tarfile.open(archive, "r:*") as opened:
+            for member in opened:
+                path = PurePosixPath(member.name)
+                if not member.isfile() or path.suffix.lower() not in suffixes:
+                    continue
+                if path.is_absolute() or ".." in path.parts:
+                    raise ValueError(f"{archive} names a file outside its folder: {member.name}. It is not unpacked.")
+                source = opened.extractfile(member)
+                target = folder.joinpath(*path.parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if source is not None:
+                    with source, open(target, "wb") as file:
+                        shutil.copyfileobj(source, file)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{archive} is cut off or damaged ({error}): a broken download.") from error
