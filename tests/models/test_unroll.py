@@ -136,6 +136,14 @@ def test_any_network_of_these_parts_is_unrolled():
     assert all(set(s.unique().tolist()) <= {0.0, 1.0} for s in seen.values())
 
 
+def test_only_the_first_of_two_layers_in_a_row_reads_spikes():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(3, 4), IELIF(), nn.Linear(4, 5), nn.Linear(5, 2)), torch.randn(3, 2, 3)
+    binary = unroll(net)
+    assert [type(layer) for layer in binary] == [nn.Linear, UnrolledIELIF, UnrolledLayer, nn.Linear]
+    torch.testing.assert_close(binary(x), net(x))
+
+
 def test_spiking_self_attention_with_integer_neurons_is_unrolled():
     torch.manual_seed(0)
     block = SSA(6, heads=2, neuron=integer_neuron).double()

@@ -50,7 +50,9 @@ def test_gradients_pass_through_a_checkpointed_block():
         s.requires_grad_()
         with queries_keys_values(block) as found:
             u, _ = checkpoint(block, u, s) if wrapped else block(u, s)
-        (sum(f.square().sum() for f in found.values()) + u.square().sum()).backward()
+            kept = dict(found)
+            (sum(f.square().sum() for f in found.values()) + u.square().sum()).backward()
+            assert all(found[name] is f for name, f in kept.items()), "the second run is not looked at"
         gradients.append([s.grad, *(p.grad for p in block.parameters() if p.grad is not None)])
     assert len(gradients[0]) > 8
     for plain, again in zip(*gradients, strict=True):
