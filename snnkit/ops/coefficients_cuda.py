@@ -32,6 +32,7 @@ class Formulas:
     Attributes:
         text: ``coefficients_of(p, n, c)`` and ``chain(p, n, g, g_p)``, in double.
         numbers: nodes of the program that stand as numbers beside the learnt parameters.
+        reached: for each learnt parameter, whether a gradient reaches it.
     """
 
     def __init__(self, program: Program) -> None:
@@ -57,12 +58,15 @@ class Formulas:
             known[index] = trace.add(nodes[index].operation, arguments)
         values = [known[i] for i in program.tensor_coefficients]
         seeds: dict[int, Symbol] = {}
-        for k, value in enumerate(values):
+        for k, (index, value) in enumerate(zip(program.tensor_coefficients, values, strict=True)):
+            if index not in program.g_coefficients:
+                continue
             g = trace.input(f"gradient {k}")
             texts[g.index] = f"g[{k}]"
             seeds[value.index] = seeds[value.index] + g if value.index in seeds else g
         found = trace.reverse(seeds, [p.index for p in parameters])
         gradients = [found[p.index] for p in parameters]
+        self.reached = tuple(isinstance(g, Symbol) for g in gradients)
         head = "SNN_INLINE void {}(const double *p, const double *n, {}) {{\n"
         self.text = "\n".join(
             [
@@ -128,7 +132,7 @@ class Coefficients:
     def __init__(self, program: Program, dtypes: tuple[torch.dtype, ...], lane: torch.dtype, device: int) -> None:
         code = text(program, dtypes, lane)
         self.forward, self.backward = (Function(code, n, device) for n in ("coefficients", "coefficient_gradients"))
-        self.count, self.lane = len(program.tensor_coefficients), lane
+        self.count, self.lane, self.reached = len(program.tensor_coefficients), lane, formulas(program).reached
         numbers = max(len(formulas(program).numbers), 1)
         self.pack = struct.Struct(f"{2 * len(dtypes) + self.count + 2}q{numbers}d").pack
         self.none = (0,) * (len(dtypes) + self.count + 1)
@@ -144,8 +148,9 @@ class Coefficients:
         self, parameters: Sequence[Tensor], wanted: Sequence[bool], sums: Sequence[Tensor | None],
         numbers: tuple[float, ...],
     ) -> list[Tensor | None]:  # fmt: skip
-        """Gradients of the parameters that want one, from the parts of each coefficient's."""
-        found = [torch.empty_like(p) if w else None for p, w in zip(parameters, wanted, strict=True)]
+        """Gradients of the parameters that want one and are reached, from the parts of each coefficient's."""
+        asked = zip(parameters, wanted, self.reached, strict=True)
+        found = [torch.empty_like(p) if w and reached else None for p, w, reached in asked]
         parts = next((s.numel() for s in sums if s is not None), 0)
         self.backward(
             1, _THREADS, 0,
