@@ -18,27 +18,14 @@ from torch import Tensor, nn
 
 from snnkit.models import _files, _registry
 from snnkit.models._classifier import Classifier
+from snnkit.models._match import MismatchError as MismatchError
+from snnkit.models._match import both_names, match
 from snnkit.models._objects import decode, encode, metadata_text
 from snnkit.models._official import TABLES
 from snnkit.models._values import check_values
 from snnkit.nn.delay import DelayLinear
 
 FORMAT = "1"  # of the header below; a reader refuses a higher one
-
-
-class MismatchError(ValueError):
-    """A checkpoint does not fit the model: lists of names ``missing``, ``unexpected``, ``misshaped``."""
-
-    def __init__(self, where: str, model: str, **lists: list[str]) -> None:
-        self.missing, self.unexpected = lists["missing"], lists["unexpected"]
-        self.misshaped = lists["misshaped"]
-        parts = [f"{what}: {_some(names)}" for what, names in lists.items() if names]
-        super().__init__(f"{where} does not fit this {model}; nothing was loaded. {'; '.join(parts)}.")
-
-
-def _some(names: list[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True)
@@ -188,20 +175,22 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
 def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], where: str, compare: bool = True) -> Loaded:
     kind = type(model).__name__
     source, theirs, dead, positions = "snnkit", dict[str, str](), list[str](), dict[str, str]()
+    holds = ""
     if info:
         if info["class"] != kind:
             raise ValueError(f"{where} holds a {info['class']}, this is a {kind}. Build that with load_model(path).")
         if compare and isinstance(model, Classifier):
             _compare(model, info, where)
     else:
+        holds = next((table.model for table in TABLES.values() if table.model != kind and table.wrote(state)), "")
         for name, table in TABLES.items():
             found = table.by_position(model, state)
             if found or table.fits(model, state):
                 state, theirs, dead = table.translate(model, state, where, found)
                 source, positions = f"{name}, by position" if found else name, found
                 break
-    state, left_out = _match(model, state, theirs, where, kind)  # by the reason
-    check_values(model, state, where)
+    state, left_out = match(model, state, theirs, where, holds)  # the latter by the reason
+    check_values(model, state, where, theirs)
     with torch.no_grad():
         model.load_state_dict({**model.state_dict(), **state})
     if positions:
@@ -219,7 +208,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
             stacklevel=3,
         )
     for reason, names in left_out.items():
-        warnings.warn(f"{where} {reason} ({', '.join(_both(name, theirs) for name in names)}).", stacklevel=3)
+        warnings.warn(f"{where} {reason} ({', '.join(both_names(name, theirs) for name in names)}).", stacklevel=3)
     out = tuple(name for names in left_out.values() for name in names)
     return Loaded(source, out, info.get("metadata", {}), clamped, tuple(dead))
 
@@ -233,58 +222,6 @@ def _clamp(model: nn.Module) -> dict[str, int]:
             layer.clamp_()
             moved[f"{name}.P"] = int((layer.P != before).sum())
     return {name: count for name, count in moved.items() if count}
-
-
-def _match(
-    model: nn.Module, state: dict[str, Tensor], theirs: dict[str, str], where: str, kind: str
-) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Return the tensors to load, and the names of those left out, by the reason; raise if anything else differs."""
-    own = model.state_dict()
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
-    misshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
-    heads = _other_heads(model, own, state, kind)
-    out = {name for names in heads.values() for name in names}
-    if not out.issuperset([*missing, *unexpected, *misshaped]):
-        shapes = [f"{_both(n, theirs)} {list(state[n].shape)}, here {list(own[n].shape)}" for n in misshaped]
-        lists = {"missing": [_both(n, theirs) for n in missing], "unexpected": [_both(n, theirs) for n in unexpected]}
-        raise MismatchError(where, kind, **lists, misshaped=shapes)
-    return {name: value for name, value in state.items() if name not in out}, heads
-
-
-def _both(name: str, theirs: dict[str, str]) -> str:
-    return f"{name} (there: {theirs[name]})" if theirs.get(name, name) != name else name
-
-
-def _other_heads(
-    model: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor], kind: str
-) -> dict[str, list[str]]:
-    """Names of the tensors of classifiers that are no mismatch though they differ, by the reason."""
-    found: dict[str, list[str]] = {}
-    classifiers = getattr(model, "classifiers", ())  # of a vision model
-    for head in ("head", "head_dist"):  # the second learns from a teacher
-        ours = [name for name in own if name.startswith(f"{head}.")]
-        there = [name for name in state if name.startswith(f"{head}.")]
-        misshaped = [name for name in ours if name in state and own[name].shape != state[name].shape]
-        if misshaped and all(_classes_only(model, own[n], state[n]) for n in misshaped):
-            reason = f"has another number of classes than {kind}({model.num_classes})"
-            reason += ": the head was left out and stays random"
-        elif classifiers and ours and not there:
-            reason = f"lacks a head of this {kind}, which stays random"
-        elif classifiers and there and not ours:
-            reason = f"has a head that this {kind} lacks; it was left out"
-        else:
-            continue
-        found.setdefault(reason, []).extend(ours or there)
-    return found
-
-
-def _classes_only(model: nn.Module, ours: Tensor, theirs: Tensor) -> bool:
-    """Whether a head's tensor differs in the number of classes alone."""
-    if ours.ndim != theirs.ndim:
-        return False
-    axes = [axis for axis in range(ours.ndim) if ours.shape[axis] != theirs.shape[axis]]
-    return len(axes) == 1 and ours.shape[axes[0]] == getattr(model, "num_classes", None)
 
 
 def _compare(model: Classifier, info: dict[str, Any], where: str) -> None:

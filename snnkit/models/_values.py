@@ -7,12 +7,13 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from snnkit.models._match import both_names
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.neuron import Neuron
 
 
-def check_values(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Check the tensors that are about to be loaded.
+def check_values(model: nn.Module, state: dict[str, Tensor], where: str, theirs: dict[str, str]) -> None:
+    """Check the tensors that are about to be loaded; ``theirs`` has the file's names by ours, for the messages.
 
     Raises:
         ValueError: NaN or infinity, another kind of number (complex, whole), a negative variance, a position outside
@@ -21,15 +22,15 @@ def check_values(model: nn.Module, state: dict[str, Tensor], where: str) -> None
     own = model.state_dict()
     for name, value in state.items():
         path, _, leaf = name.rpartition(".")
-        module = model.get_submodule(path)
+        module, both = model.get_submodule(path), both_names(name, theirs)
         if value.is_floating_point() != own[name].is_floating_point() or value.is_complex():
-            raise ValueError(f"{where}: {name} is {value.dtype}, expected {own[name].dtype}.")
+            raise ValueError(f"{where}: {both} is {value.dtype}, expected {own[name].dtype}.")
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{where}: {name} holds NaN or infinity: the run that wrote it was broken.")
+            raise ValueError(f"{where}: {both} holds NaN or infinity: the run that wrote it was broken.")
         if leaf == "running_var" and (value < 0).any():
-            raise ValueError(f"{where}: {name} holds a negative variance, {value.min().item()}.")
+            raise ValueError(f"{where}: {both} holds a negative variance, {value.min().item()}.")
         if leaf == "P" and isinstance(module, DelayLinear):
-            _check_positions(module, value, f"{where}: {name}")
+            _check_positions(module, value, f"{where}: {both}")
     for path, module in model.named_modules():
         if isinstance(module, Neuron):
             _check_neuron(module, path, state, where)

@@ -33,4 +33,4 @@ def _mend(model: nn.Module, state: State, where: str) -> State:
     return state
 
 
-TABLE = Table("DelaySNN", r"model\.\d+\.\w+$", _rows, mend=_mend)
+TABLE = Table("DelaySNN", r"model\.\d+\.\w+$", _rows, mend=_mend, mark=r"model\.\d+\.P$")

@@ -97,5 +97,5 @@ def _block(mixer: Any, theirs: str, ours: str, before: str) -> Iterator[tuple[st
 
 PATTERN = r"(patch_embed\d+|stage\d+|head)\."
 
-MAX_FORMER = Table("MaxFormer", PATTERN, _rows, by_order=True)
-MS_QKFORMER = Table("MSQKFormer", PATTERN, _rows, by_order=True)
+MAX_FORMER = Table("MaxFormer", PATTERN, _rows, by_order=True, mark=r"stage\d\.0\.mixer\.")
+MS_QKFORMER = Table("MSQKFormer", PATTERN, _rows, by_order=True, mark=r"stage1\.0\.attn\.")

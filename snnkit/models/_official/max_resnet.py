@@ -26,4 +26,4 @@ def _rows(model: Any) -> Rows:
     yield "fc1.", "head."
 
 
-TABLE = Table("MaxResNet", r"(conv1|bn1|layer\d+|fc1)\.", _rows)
+TABLE = Table("MaxResNet", r"(conv1|bn1|layer\d+|fc1)\.", _rows, mark=r"fc1\.")

@@ -74,4 +74,6 @@ def _block(theirs: str, ours: str, fires: str) -> Rows:
     yield f"{theirs}layer_scale2", f"{ours}mlp.fc2.scale"
 
 
-TABLE = Table("MetaSpikeFormer", r"(downsample\d(_\d)?|ConvBlock\d_\d|block[34]|head|head_kd|lif)\.", rows)
+# A quantised layer's tensors are QSD-Transformer's.
+PATTERN = r"(?!.*\.(alpha|init_state)$)(downsample\d(_\d)?|ConvBlock\d_\d|block[34]|head|head_kd|lif)\."
+TABLE = Table("MetaSpikeFormer", PATTERN, rows, mark=r"ConvBlock1_1\.")

@@ -27,4 +27,5 @@ TABLE = Table(
     rows,
     dead=(r".*\.act\.(alpha|zero_point|init_state|signed)",),
     mend=_mend,
+    mark=r".*\.alpha$",
 )

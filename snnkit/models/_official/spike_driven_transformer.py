@@ -42,4 +42,5 @@ TABLE = Table(
     r"(patch_embed|block\.\d+|head|head_lif)\.",
     _rows,
     dead=(r"block\.\d+\.attn\.(talking_heads\.weight|attn_lif\.w)", r"patch_embed\.rpe_lif\.w"),
+    mark=r"block\.\d+\.attn\.talking_heads\.",
 )

@@ -31,4 +31,5 @@ TABLE = Table(
     r"(patch_embed|block\.\d+|head|norm)\.|pos_embed$",
     _rows,
     dead=(r"block\.\d+\.norm[12]\.(weight|bias)", r"pos_embed", r"norm\.(weight|bias)"),
+    mark=r"block\.\d+\.norm1\.",
 )

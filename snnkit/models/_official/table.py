@@ -29,6 +29,7 @@ class Table:
         dead: patterns of tensors that their code builds and never uses. They are left out and named.
         mend: function (model, state in our names, where) that adapts values and raises on what can't be meant.
         by_order: their code loads files with other names by position, and so may we; rows stand in their order.
+        mark: what a name looks like that all of their files have and no other paper's.
     """
 
     model: str
@@ -37,10 +38,15 @@ class Table:
     dead: tuple[str, ...] = ()
     mend: Callable[[nn.Module, State, str], State] = _as_they_are
     by_order: bool = False
+    mark: str = ""
 
     def fits(self, model: nn.Module, state: State) -> bool:
         """Whether the names of a state dict are of this table."""
         return type(model).__name__ == self.model and all(re.match(self.pattern, key) for key in state)
+
+    def wrote(self, state: State) -> bool:
+        """Whether the names are those of this official code and of no other."""
+        return all(re.match(self.pattern, key) for key in state) and any(re.match(self.mark, key) for key in state)
 
     def by_position(self, model: nn.Module, state: State) -> dict[str, str]:
         """Our name for each of a file's by its place alone; nothing where that can't be meant.
