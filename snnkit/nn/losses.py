@@ -164,6 +164,8 @@ def fine_grained_distillation(student: Sequence[Tensor], teacher: Sequence[Tenso
     Raises:
         ValueError: another number of tensors, or shapes that do not fit.
 
+    ``snnkit.nn.queries_keys_values`` gathers them from a model.
+
     A head without a spike has G = 0, distance 1 and no gradient. Half precision is computed in float32.
 
     >>> q = torch.tensor([[1.0, 0.0], [0.0, 1.0]])[None]  # one head, two tokens unlike each other
