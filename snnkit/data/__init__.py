@@ -34,6 +34,7 @@ from snnkit.data.mix_clips import MixClips
 from snnkit.data.moving_digits import MovingDigits
 from snnkit.data.on_device import OnDevice
 from snnkit.data.one_of import OneOf
+from snnkit.data.provenance import provenance
 from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
 from snnkit.data.spike_hdf5 import SpikeHDF5
@@ -106,6 +107,7 @@ __all__ = [
     "event_rpg",
     "generator",
     "latency_frames",
+    "provenance",
     "read_events",
     "refuse_outside",
     "snn_augment_wide",

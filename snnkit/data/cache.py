@@ -50,6 +50,7 @@ class DiskCache(Dataset):
     ) -> None:
         refuse_random(dataset, "DiskCache")
         super().__init__(dataset.labels, dataset.classes, transform, seed, dataset.speakers)
+        self.dataset = dataset
         self.key = hashlib.sha256(f"{VERSION} {dataset.identity()}".encode()).hexdigest()[:32]
         root = Path(folder).expanduser() if folder is not None else user_folder("frames")
         self.path = root / self.key

@@ -16,20 +16,24 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """One batch: ``x`` [T, B, C, ...] float32, ``labels`` [B] int64 or mixed [B, classes], ``lengths`` [B] int64."""
+    """One batch: ``x`` [T, B, C, ...] float32, ``labels`` [B] int64 or mixed [B, classes], ``lengths`` [B] int64.
+
+    With ``collate(..., narrow=True)`` x holds counts of a narrower type, for ``x.to(device).float()``.
+    """
 
     x: Tensor
     labels: Tensor
     lengths: Tensor
 
 
-def collate(samples: Sequence[tuple[Any, Any]], multiple: int = 1) -> Batch:
+def collate(samples: Sequence[tuple[Any, Any]], multiple: int = 1, narrow: bool = False) -> Batch:
     """Batch of ``(frames [T_i, C, ...], label)``: T is the longest sample's length, rounded up to a multiple.
 
     A label is a whole number, or a mixed one: an array [classes] of shares that add up to 1 (``EventMixed``).
 
     Use it as ``DataLoader(..., collate_fn=collate)``; a fixed multiple, ``functools.partial(collate, multiple=8)``,
-    gives fewer different T (compiled and captured graphs).
+    gives fewer different T (compiled and captured graphs). With ``narrow`` counts stay uint8 if all samples' are (as a
+    cache gives them), else int32: a quarter of the bytes for workers, pinned memory and the way to a GPU, which casts.
 
     Raises:
         ValueError: no samples, or frames that differ in more than T.
@@ -48,7 +52,7 @@ def collate(samples: Sequence[tuple[Any, Any]], multiple: int = 1) -> Batch:
             )
     lengths = [len(array) for array in frames]
     steps = -(-max(lengths) // multiple) * multiple
-    x = np.zeros((steps, len(frames), *frames[0].shape[1:]), np.float32)
+    x = np.zeros((steps, len(frames), *frames[0].shape[1:]), _narrow(frames) if narrow else np.float32)
     for position, array in enumerate(frames):
         x[: len(array), position] = array
     return Batch(torch.from_numpy(x), _labels([label for _, label in samples]), torch.tensor(lengths))
@@ -84,6 +88,14 @@ def _is_mixed(label: Any) -> bool:
     """Whether a label is a distribution over the classes."""
     vector = isinstance(label, np.ndarray) and label.ndim == 1 and label.dtype.kind == "f"
     return vector and bool((label >= 0).all()) and abs(float(label.sum()) - 1) < 1e-3
+
+
+def _narrow(frames: Sequence[np.ndarray]) -> type[np.generic]:
+    """uint8 or int32 if that holds every value of these types, else float32; torch does little with uint16."""
+    kinds = {array.dtype for array in frames}
+    if kinds <= {np.dtype(np.uint8), np.dtype(np.bool_)}:
+        return np.uint8
+    return np.int32 if all(np.can_cast(kind, np.int32) for kind in kinds) else np.float32
 
 
 def _label(label: Any, position: int) -> int:

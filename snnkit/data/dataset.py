@@ -60,6 +60,10 @@ class Dataset:
         """Text that changes when the stored samples change."""
         raise NotImplementedError(f"{type(self).__name__} must define content().")
 
+    def record(self) -> dict[str, Any]:
+        """What the reader says of itself in a result file, see :func:`snnkit.data.provenance`."""
+        return {"reader": type(self).__name__}
+
     @property
     def draws(self) -> bool:
         """Whether samples are random."""

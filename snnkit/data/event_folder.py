@@ -148,7 +148,6 @@ class EventFolder(Dataset):
             "rule": self.rule.name,
             "counts": dict(self.counts),
             "expected": {source: list(counts) for source, counts in self.expected.items()},
-            "per_class": dict(zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)), strict=True)),
             "sensor": list(self.sensor),
             "outside": self.outside.__name__,
             "unit_us": self.unit_us,

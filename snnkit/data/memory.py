@@ -19,7 +19,7 @@ class InMemory(Dataset):
     def __init__(self, dataset: Dataset, transform: Transform | None = None, seed: int = 0) -> None:
         refuse_random(dataset, "InMemory")
         super().__init__(dataset.labels, dataset.classes, transform, seed, dataset.speakers)
-        self._content = dataset.identity
+        self.dataset = dataset
         self._samples = [narrowest(dataset.sample(index, 0)) for index in range(len(dataset))]
 
     @property
@@ -33,7 +33,7 @@ class InMemory(Dataset):
 
     def content(self) -> str:
         """The identity of the data set that was read."""
-        return self._content()
+        return self.dataset.identity()
 
 
 def refuse_random(dataset: Dataset, holder: str) -> None:

@@ -40,7 +40,7 @@ class OnDevice(Dataset):
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
         refuse_random(dataset, "OnDevice")
         super().__init__(dataset.labels, dataset.classes, speakers=dataset.speakers)
-        self.device, self._content = torch.device(device), dataset.identity
+        self.device, self.dataset = torch.device(device), dataset
         samples = [narrowest(checked_frames(dataset.sample(index, 0), "OnDevice")) for index in range(len(dataset))]
         shapes = {sample.shape[1:] for sample in samples}
         if len(shapes) > 1:
@@ -80,4 +80,4 @@ class OnDevice(Dataset):
 
     def content(self) -> str:
         """The identity of the data set that was read."""
-        return self._content()
+        return self.dataset.identity()

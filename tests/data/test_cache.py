@@ -187,3 +187,16 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monk
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PermissionError, match="no'. Give DiskCache another folder, or keep the set InMemory"):
         DiskCache(MadeFrames(), tmp_path / "no")
+
+
+def test_forty_thousand_events_in_one_pixel_are_stored_and_come_back(tmp_path):
+    class Crowded(MadeFrames):
+        def stored(self, index, epoch=0):
+            frames = np.zeros((3, 2, 5, 7), np.int32)
+            frames[1, 0, 2, 3] = (255, 256, 40_000, 65_535, 65_536, 7)[index]
+            return frames
+
+    cache = DiskCache(Crowded(), tmp_path)
+    stored = [cache[index][0] for index in range(6)]
+    assert [int(frames.sum()) for frames in stored] == [255, 256, 40_000, 65_535, 65_536, 7]
+    assert [frames.dtype.name for frames in stored] == ["uint8", "uint16", "uint16", "uint16", "int32", "uint8"]

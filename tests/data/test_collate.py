@@ -58,3 +58,15 @@ def test_nothing_to_collate_and_impossible_multiples_are_errors():
 def test_step_mask_wants_one_length_a_sample():
     with pytest.raises(ValueError, match=r"\[B\]"):
         step_mask(torch.ones(3, 2, dtype=torch.int64), 4)
+
+
+def test_narrow_counts_stay_narrow_and_equal_after_the_cast():
+    rng = np.random.default_rng(0)
+    small = [(rng.integers(0, 256, (t, 3), dtype=np.uint8), t) for t in (2, 5, 1)]
+    wide = [*small, (np.full((4, 3), 40_000, np.uint16), 0)]
+    real = [*wide, (np.full((4, 3), 0.5, np.float32), 0)]
+    for samples, dtype in ((small, torch.uint8), (wide, torch.int32), (real, torch.float32)):
+        narrow, plain = collate(samples, multiple=4, narrow=True), collate(samples, multiple=4)
+        assert narrow.x.dtype == dtype and torch.equal(narrow.x.float(), plain.x)
+        assert torch.equal(narrow.labels, plain.labels) and torch.equal(narrow.lengths, plain.lengths)
+    assert collate([(np.full((1, 1), 2**40), 0)], narrow=True).x.dtype == torch.float32
