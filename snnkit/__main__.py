@@ -18,22 +18,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="print the names of the registered models")
     listing.add_argument("pattern", nargs="?", default="", help="only names that match, e.g. 'delay_*'")
-    listing.set_defaults(run=lambda options: _list(options.pattern))
+    listing.add_argument("--markdown", action="store_true", help="print the table of all models, docs/models.md")
+    listing.set_defaults(run=lambda options: _list(options.pattern, options.markdown))
+    info = commands.add_parser("info", help="say what a model is: sizes, source, published accuracy, official weights")
+    info.add_argument("name", help="one of python -m snnkit list")
+    info.set_defaults(run=lambda options: _info(options.name))
     doctor = commands.add_parser("doctor", help="say what works on this machine, and mend it", description=_DOCTOR)
     doctor.set_defaults(run=lambda options: _doctor())
     options = parser.parse_args(arguments)
     return options.run(options)
 
 
-def _list(pattern: str) -> int:
-    from snnkit.models import list_models  # here: --help need not wait for timm
+def _list(pattern: str, markdown: bool) -> int:
+    from snnkit.models import _info, list_models  # here: --help need not wait for timm
 
+    if markdown:
+        print(_info.markdown(), end="")
+        return 0
     found = list_models(pattern)
     if not found:
         print(f"no model matches {pattern!r}", file=sys.stderr)
     for name in found:
         print(name)
     return 0 if found else 1
+
+
+def _info(name: str) -> int:
+    from snnkit.models import _info
+
+    try:
+        print(_info.text(name))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _doctor() -> int:

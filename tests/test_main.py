@@ -29,6 +29,30 @@ def test_a_pattern_without_a_model_says_so_and_fails(capsys):
     assert out == "" and "no_such_model" in error
 
 
+def test_info_says_what_a_model_is(capsys):
+    assert main(["info", "max_former_10_384"]) == 0
+    said = capsys.readouterr().out
+    for words in ("16,237,240", "layers of LIF", "[B, 3, 224, 224]", "arXiv 2505.18608", "77.78 % (published)",
+                  "10-384-T4.pth.tar", "snnkit.load_checkpoint"):  # fmt: skip
+        assert words in said, said
+    assert main(["info", "delay_snn_shd"]) == 0
+    assert "none for this model: the authors of SNN-delays released none." in capsys.readouterr().out
+
+
+def test_info_of_an_unknown_model_names_the_nearest(capsys):
+    assert main(["info", "spikformer_8_521"]) == 1
+    assert "Near: spikformer_8_512" in capsys.readouterr().err
+
+
+def test_the_page_of_models_is_up_to_date(capsys):
+    assert main(["list", "--markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (ROOT / "docs/models.md").read_text(encoding="utf-8"), (
+        "python -m snnkit list --markdown > docs/models.md"
+    )
+    assert all(f"`{name}`" in printed for name in snnkit.list_models())
+
+
 def test_an_unknown_command_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         main(["lisst"])

@@ -50,6 +50,7 @@ def variant(accuracy: str = "", *, cfg: dict[str, Any] | None = None, weights: s
 
 
 rows: dict[str, Variant] = {}
+owners: dict[str, type[Classifier]] = {}  # the class that each name builds
 
 
 def variants(cls: type[Classifier], **table: Variant) -> None:
@@ -67,7 +68,7 @@ def variants(cls: type[Classifier], **table: Variant) -> None:
     for name, row in table.items():
         if is_model(name) and getattr(entries.get(name), "__module__", None) != cls.__module__:
             raise ValueError(f"The model name {name!r} is taken in timm's registry. Choose another one.")
-        rows[name], entries[name] = row, _entry(name, cls, row)
+        rows[name], owners[name], entries[name] = row, cls, _entry(name, cls, row)
         setattr(module, name, entries[name])
         register_model(entries[name])
     classes[cls.__name__] = cls
