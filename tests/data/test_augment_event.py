@@ -134,6 +134,11 @@ def test_each_warp_does_what_its_equation_says():
     rotated = [EventRotate(sensor)(corners(), rng) for rng in draws]
     angles = [math.atan2(*map(float, (e["y"][0] - 10, 15 - e["x"][0]))) for e in rotated]
     assert max(angles) == pytest.approx(math.pi / 3, abs=0.1) == -min(angles)
+    for each in rotated:  # right angles and lengths stay, up to rounding
+        across, down = (np.array([np.ptp(each[name][k : k + 2]) for name in "xy"], float) for k in (0, 2))
+        assert np.hypot(*across) == pytest.approx(20, abs=1.5) and np.hypot(*down) == pytest.approx(10, abs=1.5)
+        signed = [[int(each[name][k + 1]) - int(each[name][k]) for name in "xy"] for k in (0, 2)]
+        assert abs(np.dot(*signed)) < 20 + 10
     scaled = np.array([EventScale(sensor)(corners(), rng)["x"][:2] for rng in draws])
     assert (scaled.sum(1) == 30).all() and scaled[:, 0].min() == 0 and scaled[:, 0].max() == 10
     sheared = np.array([EventShear(sensor)(corners(), rng)["x"] for rng in draws])
