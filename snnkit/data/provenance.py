@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import snnkit
+from snnkit import __version__
 from snnkit.data.dataset import Dataset
 
 _PACKAGES = ("numpy", "torch", "tonic", "aedat", "h5py")
@@ -52,7 +52,7 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"snnkit": snnkit.__version__, "python": platform.python_version()}
+    versions = {"snnkit": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
