@@ -148,6 +148,10 @@ def test_each_warp_does_what_its_equation_says():
     assert (upright[:, 2:] == [5, 15]).all() and {9, 10, 11} <= set(upright[:, 0]) <= {8, 9, 10, 11, 12}
     shifted = np.array([EventTranslate(sensor)(corners(), rng)["x"][0] - 5 for rng in draws])
     assert shifted.min() == -4 and shifted.max() == 4  # trunc(0.3 * 15 or 16)
+    left = corners()
+    left["x"] -= 5
+    shifted = np.array([EventTranslate(sensor)(left, rng)["x"][-1] - 10 for rng in draws])
+    assert shifted.min() == -2 and shifted.max() == 6  # the middle is at 10: trunc(< 0.3 * 10 or 21)
 
 
 def test_recipes_hold_what_the_papers_list_and_a_flip_only_where_it_is_asked_for():

@@ -46,6 +46,9 @@ def test_labels_are_weighed_by_each_recordings_share_of_events(seed, counts, sta
     places = set(zip(*(first[name].tolist() for name in "tyx"), strict=True))
     assert set(zip(*(mixed[mixed["p"] == 0][name].tolist() for name in "tyx"), strict=True)) <= places
     if counts[0] and counts[1]:
+        second["t"] += first["t"][0] - second["t"][0]
+        brought = mixed[mixed["p"] == 1]
+        assert set(brought["t"]) <= set(second["t"]), "the second begins with the first"
         assert mixed["t"].min(initial=start) >= start and np.ptp(mixed["t"]) <= 100_000
 
 
