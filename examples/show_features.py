@@ -9,6 +9,7 @@ its weights are random, and the norms take the statistics of this picture: with 
 """
 
 import argparse
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -34,7 +35,10 @@ def build(name: str, size: int | None, checkpoint: Path | None) -> nn.Module:
     if backbone.model.in_chans != 3:
         raise ValueError(f"{name} reads events of {backbone.model.in_chans} channels: choose a model for pictures.")
     if checkpoint is not None:
-        print(f"weights: {checkpoint}, names of {snnkit.load_checkpoint(backbone.model, checkpoint).source}")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* has a head that")  # a backbone has none
+            source = snnkit.load_checkpoint(backbone.model, checkpoint).source
+        print(f"weights: {checkpoint}, names of {source}")
     return backbone
 
 
@@ -96,7 +100,7 @@ def draw_stage(axes: list[Axes], title: str, stage: Tensor) -> None:
         image = axis.imshow(stage[channel], vmin=low, vmax=high)
         axis.set_title(f"channel {channel}", fontsize=9)
     axes[0].set_ylabel(title, fontsize=9)
-    axes[0].figure.colorbar(image, ax=axes, label="u (in thresholds)", pad=0.01)
+    axes[0].figure.colorbar(image, ax=axes, label="u (a neuron fires at 1)", pad=0.01)
 
 
 def draw_rates(axis: Axes, rates: dict[str, float]) -> None:
@@ -108,7 +112,8 @@ def draw_rates(axis: Axes, rates: dict[str, float]) -> None:
         axis.plot([0] * len(silent), silent, "x", color="tab:red", clip_on=False, label="silent")
         axis.legend(loc="lower right")
     axis.set_yticks(places, list(rates), fontsize=7)
-    axis.set(ylim=(len(rates) - 0.4, -0.6), xlabel="spikes a neuron and step", title="firing rate by layer")
+    axis.set(xlim=(0, max([*rates.values(), 0.01]) * 1.05), ylim=(len(rates) - 0.4, -0.6))
+    axis.set(xlabel="spikes a neuron and step", title="firing rate by layer")
     axis.grid(axis="x", alpha=0.3)
 
 

@@ -40,7 +40,7 @@ def test_it_takes_a_picture_and_weights_of_yours(tmp_path: Path) -> None:
     done = run(
         "sdt_2_256_cifar10", "red.png", "--size", 32, "--checkpoint", "a.safetensors", "--plot", "b.png", cwd=tmp_path
     )
-    assert " 0.000  mean of 18 layers" in done.stdout and (tmp_path / "b.png").exists(), done.stderr
+    assert " 0.000  mean of 18 layers" in done.stdout and not done.stderr and (tmp_path / "b.png").exists(), done.stderr
     assert not (tmp_path / "features.png").exists()
 
 
