@@ -1,0 +1,84 @@
+"""A step of the recurrent loop on the CPU: ``cuda/recurrent_host.cpp``, called on memory that lasts for the loop."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import struct
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from snnkit.ops import cpu, scan_cpu
+from snnkit.ops.program import Program
+from snnkit.ops.sources import source
+
+_pack = struct.Struct("15q").pack  # struct StepArguments
+_SEGMENTS = 16  # parts of the batch whose parameter gradients are summed apart: set by the shape, not by the threads
+
+
+class _Kernel:
+    """The compiled step of a program, for a number type and a layout of the coefficients."""
+
+    def __init__(self, program: Program, dtype: torch.dtype, layout: str) -> None:
+        library = cpu.library(f"{scan_cpu.text(program, dtype, layout, ())}\n{source('recurrent_host.cpp')}")
+        self.forward, self.backward = library.step_forward, library.step_backward
+        for function in (self.forward, self.backward):
+            function.argtypes = [ctypes.c_void_p]
+            function.restype = None
+
+
+@functools.lru_cache(maxsize=1024)
+def _kernel(program: Program, dtype: torch.dtype, layout: str) -> _Kernel:
+    return _Kernel(program, dtype, layout)
+
+
+class CompiledStep:
+    """``recurrent_step.Step``, compiled. Arguments as there; all tensors are contiguous and of one dtype."""
+
+    def __init__(
+        self, program: Program, coefficients: Sequence[Tensor], numbers: Sequence[float], current: Tensor,
+        history: Tensor, out: Tensor, g_state: Tensor | None = None, g_current: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        rows, lanes = out.shape[1:]
+        letters = "".join("s" if c.numel() == 1 else "l" for c in coefficients)
+        held = [c.reshape(-1).contiguous() if c.numel() == 1 else c.expand(lanes).contiguous() for c in coefficients]
+        values = (ctypes.c_double * len(numbers))(*numbers)
+        table = (ctypes.c_int64 * len(held))(*[c.data_ptr() for c in held])
+        segments = min(rows, _SEGMENTS)
+        self._letters, self._sums = letters, out.new_zeros(segments, len(held), lanes, dtype=torch.float64)
+        recent = out.new_zeros(segments, len(held), lanes)
+        threads = cpu.threads() if rows * lanes > scan_cpu._SMALL else 1
+        self._head = (rows, lanes, segments, threads, ctypes.addressof(values), ctypes.addressof(table))
+        self._tail = (self._sums.data_ptr(), recent.data_ptr())
+        self._held = (held, values, table, recent, current, history, out, g_state, g_current)  # while pointers are used
+        self._row = rows * lanes * out.element_size()
+        self._rows, self._rounds = len(current), len(history)
+        self._current, self._history, self._out = current.data_ptr(), history.data_ptr(), out.data_ptr()
+        self._states = self._row * history.shape[2]
+        self._g_state = 0 if g_state is None else g_state.data_ptr()
+        self._g_current = 0 if g_current is None else g_current.data_ptr()
+        self._kernel = _kernel(program, out.dtype, letters)
+
+    def forward(self, t: int) -> None:
+        """out[t], history[t + 1] = step(current[t], history[t])."""
+        before = self._history + t % self._rounds * self._states
+        after = self._history + (t + 1) % self._rounds * self._states
+        x, s = self._current + t % self._rows * self._row, self._out + t * self._row
+        self._kernel.forward(_pack(*self._head, x, s, before, after, 0, 0, 0, *self._tail))
+
+    def backward(self, t: int, g_s: Tensor) -> None:
+        """g_current[t] and g_state from the gradient of out[t] and g_state; adds up those of the coefficients."""
+        x, before = self._current + t * self._row, self._history + t * self._states
+        g = (g_s.data_ptr(), self._g_state, self._g_current + t * self._row)
+        self._kernel.backward(_pack(*self._head, x, 0, before, 0, *g, *self._tail))
+
+    def coefficient_gradients(self, coefficients: Sequence[Tensor]) -> list[Tensor]:
+        """Their sums over all steps so far."""
+        totals = self._sums.sum(0)
+        found = []
+        for k, (c, letter) in enumerate(zip(coefficients, self._letters, strict=True)):
+            total = totals[k, 0] if letter == "s" else totals[k]
+            found.append(total.reshape(c.shape).to(c.dtype, copy=True))
+        return found

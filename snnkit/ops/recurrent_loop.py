@@ -1,0 +1,168 @@
+"""The loop of the recurrent scan over time, forward and in reverse: one product and one step of the neuron each time.
+
+The step is an object (``recurrent_step.py``): the scan's own kernels called for a single step, or on the CPU one that
+was compiled for this loop. All memory is made before the loop. Nothing in it looks at a value, so that it can be
+captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from snnkit.ops.recurrent_step import step_of
+from snnkit.ops.scan_operator import kind_of
+
+
+def forward_loop(
+    x: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None, past: Tensor, coefficients: Sequence[Tensor],
+    before: Sequence[Tensor], numbers: Sequence[float], key: str, keep: bool,
+) -> list[Tensor]:  # fmt: skip
+    """Output, last states, traces, and for the backward: currents, states before each step, mixed outputs."""
+    kind, lags, (steps, batch, size) = kind_of(key), len(past), x.shape
+    outputs = x.new_empty(lags + steps, batch, size)  # with those before the first step
+    outputs[:lags] = past
+    # Without the backward the memory of two steps goes round.
+    current = x.new_empty(steps if keep else 1, batch, size)
+    history = x.new_empty(steps + 1 if keep or kind.record else 2, batch, len(before), size)
+    mixed = x.new_empty(0 if taps is None else len(current), batch, size)
+    for place, state in zip(history[0].unbind(1), before, strict=True):
+        place.copy_(state)
+    step = step_of(kind.program, coefficients, numbers, current, history, outputs[lags:])
+    back = _Forward(x, weight, taps, mask, outputs, current, mixed)
+    for t in range(steps):
+        back.current(t)
+        step.forward(t)
+    last = history[steps % len(history)]
+    after = [_own(state) for state in last.unbind(1)] if kind.final else []
+    traces = [_own(history[1:, :, kind.program.states.index(name)]) for name in kind.record]
+    kept = [part[: steps if keep else 0] for part in (current, history, mixed)]
+    return [outputs[lags:], *after, *traces, *kept]
+
+
+def _own(part: Tensor) -> Tensor:
+    """A part of a larger tensor in memory of its own: outputs of an operator share none."""
+    return part.clone(memory_format=torch.contiguous_format)
+
+
+class _Forward:
+    """``current[t] = x[t] + mask * feedback``, by the form of weight and taps."""
+
+    def __init__(
+        self, x: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None, outputs: Tensor, current: Tensor,
+        mixed: Tensor,
+    ) -> None:  # fmt: skip
+        self.x, self.mask, self.taps = x, mask, None if taps is None else taps.flip(0)[:, None]
+        self.outputs, self.rows, self.mixed = outputs, current, mixed
+        self.lags = len(outputs) - len(x)
+        self.across = weight.transpose(-1, -2)
+        self.oldest_first = self.across.flip(0) if weight.ndim == 3 else None
+        self.feedback = torch.empty_like(x[0]) if mask is not None and len(x) else None
+
+    def current(self, t: int) -> None:
+        """Fill the current of step t."""
+        out, row = self.rows[t % len(self.rows)], self.x[t]
+        into = out if self.feedback is None else self.feedback
+        heard = self.outputs[t : t + self.lags]
+        if self.oldest_first is not None:
+            torch.addbmm(row, heard, self.oldest_first, beta=int(self.feedback is None), out=into)
+        else:
+            source = heard[-1]
+            if self.taps is not None:
+                source = torch.sum(heard * self.taps, 0, out=self.mixed[t % len(self.mixed)])
+            if self.feedback is None:
+                torch.addmm(row, source, self.across, out=into)
+            else:
+                torch.mm(source, self.across, out=into)
+        if self.feedback is not None and self.mask is not None:
+            torch.addcmul(row, self.feedback, self.mask, out=out)
+
+
+def backward_loop(
+    gradients: Sequence[Tensor | None], weight: Tensor, taps: Tensor | None, mask: Tensor | None, past: Tensor,
+    out: Tensor, current: Tensor, history: Tensor, mixed: Tensor, coefficients: Sequence[Tensor],
+    before: Sequence[Tensor], numbers: Sequence[float], key: str,
+) -> list[Tensor]:  # fmt: skip
+    """Gradients of x, weight, taps, past, coefficients and first states from those of output, last states, traces."""
+    kind, lags, (steps, batch, size) = kind_of(key), len(past), out.shape
+    states = kind.program.states
+    count = len(states) if kind.final else 0
+    g_out, g_after, g_traces = gradients[0], gradients[1 : 1 + count], gradients[1 + count :]
+    g_state = out.new_zeros(batch, len(states), size)
+    for place, g in zip(g_state.unbind(1), g_after, strict=False):
+        if g is not None:
+            place.copy_(g)
+    # What reaches the outputs of each step through the weights comes from later steps; past the end there are none.
+    arriving = out.new_empty(steps + lags, batch, size)
+    arriving[steps:].zero_()
+    g_current = arriving[:steps] if taps is None and mask is None else out.new_empty(out.shape)
+    masked = torch.empty_like(out[0]) if mask is not None and steps else None
+    step = step_of(kind.program, coefficients, numbers, current, history, out, g_state, g_current)
+    g_s = out.new_empty(batch, size)
+    for t in range(steps - 1, -1, -1):
+        _gather(g_s, None if g_out is None else g_out[t], arriving[t + 1 : t + 1 + lags], weight, taps)
+        for name, g in zip(kind.record, g_traces, strict=True):
+            if g is not None:
+                g_state[:, states.index(name)].add_(g[t])
+        step.backward(t, g_s)
+        if taps is not None:
+            g = g_current[t] if mask is None or masked is None else torch.mul(g_current[t], mask, out=masked)
+            torch.mm(g, weight, out=arriving[t])
+        elif mask is not None:
+            torch.mul(g_current[t], mask, out=arriving[t])
+    g_past = _gradient_of_past(arriving, weight, taps, past)
+    g_weight, g_taps = _gradients_of_weights(g_current, arriving, weight, taps, mask, past, out, mixed)
+    found = [*step.coefficient_gradients(coefficients), *(_own(g) for g in g_state.unbind(1))]
+    return [g_current, g_weight, g_taps, g_past, *found]
+
+
+def _gather(g_s: Tensor, g_out: Tensor | None, later: Tensor, weight: Tensor, taps: Tensor | None) -> None:
+    """The gradient of one step's output: what arrives from outside and from the steps that hear it."""
+    if taps is not None:
+        torch.sum(later * taps[:, None], 0, out=g_s)
+        g_s.add_(g_out) if g_out is not None else None
+        return
+    if g_out is None:
+        g_s.zero_()
+    if weight.ndim == 3:
+        torch.addbmm(g_s if g_out is None else g_out, later, weight, out=g_s)
+    else:
+        torch.addmm(g_s if g_out is None else g_out, later[0], weight, out=g_s)
+
+
+def _gradient_of_past(arriving: Tensor, weight: Tensor, taps: Tensor | None, past: Tensor) -> Tensor:
+    """past[k], of lags - k steps before the start, is heard at steps 0 .. k."""
+    lags, found = len(past), torch.empty_like(past)
+    for k in range(lags):  # its lag at step t is lags - k + t
+        later, lag = arriving[: k + 1], lags - k - 1
+        if taps is not None:
+            torch.sum(later * taps[lag:, None], 0, out=found[k])
+        elif weight.ndim == 3:
+            torch.sum(torch.bmm(later, weight[lag:]), 0, out=found[k])
+        else:
+            torch.mm(later[0], weight, out=found[k])
+    return found
+
+
+def _gradients_of_weights(
+    g_current: Tensor, arriving: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None, past: Tensor,
+    out: Tensor, mixed: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One product over all steps (for each lag, if each has weights of its own)."""
+    steps, lags, none = len(out), len(past), out.new_empty(0)
+    if taps is not None:
+        g = g_current if mask is None else g_current * mask
+        heard = torch.cat([past, out])
+        g_taps = torch.stack([(arriving[:steps] * heard[lags - k - 1 :][:steps]).sum((0, 1)) for k in range(lags)])
+        return torch.mm(g.flatten(0, 1).t(), mixed.flatten(0, 1)), g_taps
+    g = arriving[:steps]
+    if weight.ndim == 3:
+        heard = torch.cat([past, out])
+        pairs = [heard[lags - k - 1 :][:steps].flatten(0, 1) for k in range(lags)]
+        return torch.stack([torch.mm(g.flatten(0, 1).t(), source) for source in pairs]), none
+    if steps == 0:
+        return torch.zeros_like(weight), none
+    found = torch.mm(g[0].t(), past[0])
+    return found.addmm_(g[1:].flatten(0, 1).t(), out[:-1].flatten(0, 1)), none
