@@ -56,7 +56,7 @@ def markdown() -> str:
         "",
         "Written by `python -m snnkit list --markdown > docs/models.md`; `python -m snnkit info NAME` says more.",
         "A name without `_cifar10`, `_cifar100`, `_cifar10dvs`, `_dvs128`, `_shd` or `_digits` is for ImageNet.",
-        "Accuracy is the source's, in percent, not measured here; official weights are the names of the authors' files.",
+        "Accuracy is the source's, in percent, not measured here; official weights are names of the authors' files.",
     ]
     for cls in dict.fromkeys(owners[name] for name in list_models()):
         lines += ["", f"## {cls.__name__}", "", _source(cls), ""]
