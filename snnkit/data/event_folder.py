@@ -52,6 +52,7 @@ class EventFolder(Dataset):
         recordings: what the samples are, in order.
         counts: recordings by part, ``{"train": .., "test": .., "unused": ..}``.
         skipped: message by name of each recording left out.
+        flip_keeps_class: whether a recording flipped from left to right is one of the same class.
 
     Raises:
         FileNotFoundError: no such folder, or no event files in it; the message says what the set consists of.
@@ -62,6 +63,7 @@ class EventFolder(Dataset):
     hint = "Give a folder that holds a folder, or a .zip or .tar archive, of event files for each class."
     folders: tuple[str, ...] = ("events_np",)
     known_classes: tuple[str, ...] = ()
+    flip_keeps_class = False  # unknown; true of CIFAR10-DVS and N-Caltech101
     expected: dict[str, tuple[int, ...]] = {}  # recordings by source: train and test where they are given, else all
 
     def __init__(

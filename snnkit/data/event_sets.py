@@ -49,6 +49,7 @@ class CIFAR10DVS(PublicSet):
     folders = ("events_np", "CIFAR10DVS")
     known_classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     expected = {"recordings": (10_000,)}
+    flip_keeps_class = True
 
 
 class NMNIST(PublicSet):
@@ -76,4 +77,5 @@ class NCaltech101(PublicSet):
     )
     folders = ("events_np", "NCALTECH101", "Caltech101")
     expected = {"recordings": (8709,)}
+    flip_keeps_class = True
     shape = (180, 240)

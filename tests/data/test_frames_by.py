@@ -142,3 +142,15 @@ def test_time_surfaces_of_few_events_are_finite():
     assert not surfaces(events_of([])).any()
     late = surfaces(events_of([(0, 0, 0, 0), (900, 1, 1, 1)]))
     assert late[1, 1, 1, 1] == 1 and late[0, 0, 0, 0] == pytest.approx(np.exp(-2))
+
+
+@pytest.mark.parametrize("framing", FRAMINGS[:2])
+def test_many_events_a_frame_are_counted_as_one_by_one(framing):
+    rng = np.random.default_rng(3)
+    times = np.sort(rng.integers(0, 5000, 2001))
+    events = camera_events(times, *(rng.integers(0, n, 2001) for n in (W, H, 2)), name="made")
+    number = isinstance(framing, FramesByNumber)
+    place = np.arange(2001) // 667 if number else (times - times[0]) // ((times[-1] - times[0]) // 3)
+    wanted = np.zeros((3, *SENSOR), int)
+    np.add.at(wanted, (np.minimum(place, 2), events["p"], events["y"], events["x"]), 1)
+    assert (framing(events) == wanted).all()
