@@ -8,6 +8,7 @@ from snnkit.nn.attention import SDSA1, SDSA2, SDSA3, SDSA4, SSA, ChannelQK, Spik
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayConv1d, DelayLinear
+from snnkit.nn.delayed_recurrence import DelayedRecurrence, HalfNormalDelays, SpreadSchedule, UniformDelays
 from snnkit.nn.depthwise import DepthwiseMixer
 from snnkit.nn.integer import IELIF
 from snnkit.nn.max_embed import (
@@ -46,6 +47,7 @@ from snnkit.nn.qkv import queries_keys_values
 from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear, lsq
 from snnkit.nn.quantised_attention import QSDSA
 from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
+from snnkit.nn.recurrent import Bidirectional, Recurrent
 from snnkit.nn.relaxed import relaxed
 from snnkit.nn.repconv import RepConv
 from snnkit.nn.sigma_schedule import SigmaSchedule
@@ -76,16 +78,19 @@ __all__ = [
     "SSA",
     "AdLIF",
     "BatchNorm",
+    "Bidirectional",
     "Block",
     "Chain",
     "ChannelQK",
     "ConvNormNeuron",
     "DelayConv1d",
     "DelayLinear",
+    "DelayedRecurrence",
     "DepthwiseMixer",
     "DropPath",
     "EFAdLIF",
     "FlatStem",
+    "HalfNormalDelays",
     "Izhikevich",
     "LSQConv1d",
     "LSQConv2d",
@@ -103,11 +108,13 @@ __all__ = [
     "PoolFirstEmbedding",
     "PoolLastEmbedding",
     "PooledStem",
+    "Recurrent",
     "RepConv",
     "SEAdLIF",
     "SEWShortcut",
     "SigmaSchedule",
     "SpikeAttention",
+    "SpreadSchedule",
     "Stateful",
     "StridedStem",
     "SumOfSoftmax",
@@ -115,6 +122,7 @@ __all__ = [
     "SynapseFilter",
     "TimeDropout",
     "TokenQK",
+    "UniformDelays",
     "UnrolledIELIF",
     "UnrolledLayer",
     "carry",
