@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,19 +51,24 @@ def on_device(dataset: Dataset, device: torch.device) -> Dataset:
     if dataset.draws or not len(dataset):
         return dataset
     some = range(0, len(dataset), max(len(dataset) // 64, 1))
-    estimate = len(dataset) / len(some) * sum(dataset[index][0].size for index in some)
+    estimate = len(dataset) / len(some) * sum(dataset[index][0].nbytes for index in some)
     return OnDevice(dataset, device) if estimate <= LARGEST else dataset
 
 
-def batch_loader(dataset: Dataset, sampler: EpochSampler, workers: int, accelerator: Accelerator) -> Any:
-    """A loader of this process's batches; call ``sampler.set_epoch(epoch, start)`` before each epoch."""
+def batch_loader(
+    dataset: Dataset, sampler: EpochSampler, workers: int, accelerator: Accelerator, narrow: bool = False
+) -> Any:
+    """A loader of this process's batches; call ``sampler.set_epoch(epoch, start)`` before each epoch.
+
+    ``narrow`` leaves counts in whole numbers, as ``collate`` does, for a cast on the device.
+    """
     share = Share(sampler, accelerator.process_index, accelerator.num_processes)
     if isinstance(dataset, OnDevice):
         return Gathered(dataset, share)
     return DataLoader(
         dataset,
         batch_sampler=share,
-        collate_fn=collate,
+        collate_fn=partial(collate, narrow=narrow),
         num_workers=workers,
         worker_init_fn=_leave_signals,
         persistent_workers=workers > 0,
@@ -71,6 +77,30 @@ def batch_loader(dataset: Dataset, sampler: EpochSampler, workers: int, accelera
         # run, which starts once more, would see other dropout masks.
         generator=torch.Generator(),
     )
+
+
+def evaluation_loader(
+    dataset: Dataset, batch: int, workers: int, accelerator: Accelerator
+) -> Iterator[tuple[slice, Batch]]:
+    """Place and batch of each of this process's turns, in the data set's order; every sample comes once.
+
+    Counts are in whole numbers, for a cast on the device.
+    """
+    batches = list(EpochSampler(len(dataset), batch, shuffle=False))
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    if isinstance(dataset, OnDevice) or not workers:
+        loader: Any = (dataset.batch(indices) for indices in mine)
+    else:
+        loader = DataLoader(
+            dataset,
+            batch_sampler=mine,
+            collate_fn=partial(collate, narrow=True),
+            num_workers=workers,
+            worker_init_fn=_leave_signals,
+            pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),
+        )
+    return ((slice(int(i[0]), int(i[-1]) + 1), b) for i, b in zip(mine, loader, strict=True))
 
 
 def _leave_signals(worker: int) -> None:

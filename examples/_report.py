@@ -18,11 +18,15 @@ from snnkit.nn import saturated, silent
 
 
 class Score(NamedTuple):
-    """Answers on a data set: right or wrong for each sample, mean cross entropy, each neuron's rate by layer."""
+    """Answers on a data set: right or wrong for each sample, mean cross entropy, each neuron's rate by layer.
+
+    ``answers`` are the classes that were answered, where a script keeps them.
+    """
 
     right: np.ndarray
     loss: float
     firing: dict[str, Tensor]
+    answers: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float:
@@ -55,31 +59,9 @@ def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: M
     if not run.main:
         return
     best, test = run.best, scores["test"]
-    history = run.log.history()
-    accuracies = {name: score.accuracy for name, score in scores.items()}
-    if data.test.speakers is not None:
-        known = np.isin(data.test.speakers, np.concatenate([data.train.speakers, data.valid.speakers]))
-        parts = {"test_known_speakers": known, "test_unheard_speakers": ~known}
-        accuracies |= {name: float(test.right[part].mean()) for name, part in parts.items() if part.any()}
-    result = {
-        "accuracies": {"validation": best["accuracy"]} | accuracies,
-        "epoch": best["epoch"],
-        "epochs": settings.epochs,
-        "seed": settings.seed,
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "firing_rates": {name: float(rate.mean()) for name, rate in test.firing.items()},
-        "seconds_per_epoch": statistics.median(history["seconds"]),
-        "samples": {"train": len(data.train), "validation": len(data.valid), "test": len(data.test)},
-        "device": torch.cuda.get_device_name()
-        if run.accelerator.device.type == "cuda"
-        else f"{run.accelerator.device.type}, {torch.get_num_threads()} threads",
-        "processes": run.accelerator.num_processes,
-        "versions": {"python": platform.python_version(), "snnkit": snnkit.__version__}
-        | {name: version(name) for name in ("torch", "numpy", "timm", "accelerate")},
-    } | starts(run.folder)
+    result = result_of(run, settings, model, data, scores)
     run.write_result(result)
     one = data.test[0][0]
-    title = f"{run.folder.name}: test accuracy {100 * test.accuracy:.1f} %"
     spikes = {"input": one} | spikes_of(
         model.discretize(), torch.as_tensor(one, dtype=torch.float32), run.accelerator.device
     )
@@ -88,16 +70,51 @@ def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: M
         for i, layer in enumerate(model.delay_layers(), start=1)
     }
     step = f"steps of {settings.step_ms:g} ms" if settings.dataset == "shd" else "steps"
+    title = f"{run.folder.name}: test accuracy {100 * test.accuracy:.1f} %"
+    history = run.log.history()
     write_file(
         run.folder / "report.png", lambda aside: draw_report(aside, title, history, best["epoch"], spikes, delays, step)
     )
-    for name, accuracy in accuracies.items():
+    say_result(run, result)
+
+
+def result_of(
+    run: Any, settings: Any, model: nn.Module, data: Any, scores: Mapping[str, Score], **more: Any
+) -> dict[str, Any]:
+    """What ``result.json`` holds; arguments as in ``write_report``, and ``more`` entries of the script."""
+    best, test = run.best, scores["test"]
+    accuracies = {name: score.accuracy for name, score in scores.items()}
+    if data.test.speakers is not None:
+        known = np.isin(data.test.speakers, np.concatenate([data.train.speakers, data.valid.speakers]))
+        parts = {"test_known_speakers": known, "test_unheard_speakers": ~known}
+        accuracies |= {name: float(test.right[part].mean()) for name, part in parts.items() if part.any()}
+    return {
+        "accuracies": {"validation": best["accuracy"]} | accuracies,
+        "epoch": best["epoch"],
+        "epochs": settings.epochs,
+        "seed": settings.seed,
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "firing_rates": {name: float(rate.mean()) for name, rate in test.firing.items()},
+        "seconds_per_epoch": statistics.median(run.log.history()["seconds"]),
+        "samples": {"train": len(data.train), "validation": len(data.valid), "test": len(data.test)},
+        "device": torch.cuda.get_device_name()
+        if run.accelerator.device.type == "cuda"
+        else f"{run.accelerator.device.type}, {torch.get_num_threads()} threads",
+        "processes": run.accelerator.num_processes,
+        **more,
+        "versions": {"python": platform.python_version(), "snnkit": snnkit.__version__}
+        | {name: version(name) for name in ("torch", "numpy", "timm", "accelerate")},
+    } | starts(run.folder)
+
+
+def say_result(run: Any, result: Mapping[str, Any]) -> None:
+    """Print the accuracies and where everything is; the last line is the test accuracy."""
+    for name, accuracy in result["accuracies"].items():
         if name != "test":
             run.say(f"{name.replace('_', ' ')}: {100 * accuracy:.1f} %")
     run.say(f"written: {run.folder}/result.json, report.png, best/model.safetensors")
-    run.say(
-        f"test accuracy {100 * test.accuracy:.1f} % (epoch {best['epoch']} of {settings.epochs}, chosen on validation)"
-    )
+    test = 100 * result["accuracies"]["test"]
+    run.say(f"test accuracy {test:.1f} % (epoch {result['epoch']} of {result['epochs']}, chosen on validation)")
 
 
 @torch.inference_mode()
@@ -143,17 +160,18 @@ def draw_report(
 
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), dpi=100, layout="constrained")
     figure.suptitle(title)
-    _curves(axes[0, 0], history, best_epoch, "loss", 1, "cross entropy")
-    _curves(axes[0, 1], history, best_epoch, "accuracy", 100, "accuracy (%)")
+    draw_curves(axes[0, 0], history, best_epoch, "loss", 1, "cross entropy")
+    draw_curves(axes[0, 1], history, best_epoch, "accuracy", 100, "accuracy (%)")
     _raster(axes[1, 0], spikes, step)
     _histogram(axes[1, 1], delays, step)
     figure.savefig(path, format="png")
     pyplot.close(figure)
 
 
-def _curves(
+def draw_curves(
     axis: Any, history: Mapping[str, list[float]], best_epoch: int, quantity: str, factor: float, label: str
 ) -> None:
+    """One quantity by epoch, in training and validation, and the chosen epoch."""
     for part in ("train", "validation"):
         axis.plot(history["epoch"], factor * np.array(history[f"{part}_{quantity}"]), label=part)
     axis.axvline(best_epoch, color="grey", linestyle=":", label=f"chosen: epoch {best_epoch}")

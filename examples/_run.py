@@ -42,10 +42,13 @@ class Position:
 
 LEAST = {"seed": 0, "epochs": 1, "batch": 1, "workers": 0, "checkpoint_steps": 0, "stop_after": 0, "tail": 0}
 LEAST |= {"steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1, "warmup": 0}
-POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma")
-NOT_NEGATIVE = ("weight_decay",)
+LEAST |= {"size": 1, "accumulate": 1, "cooldown": 0, "crop_pad": 0, "mix_until": 0, "shift": 0}
+POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma", "teacher_tau")
+NOT_NEGATIVE = ("weight_decay", "min_lr", "warmup_lr", "clip_grad", "mixup", "cutmix", "scale_input")
 # With or without the ends: a network whose weights are all missing learns nothing, nothing held out chooses nothing.
 SHARES = {"validation": "()", "dropout": "[)", "sparsity": "[)", "time_stretch": "[)", "sigma_share": "[]"}
+SHARES |= {"smoothing": "[)", "ema": "[)", "layer_decay": "(]", "mix_probability": "[]", "mix_switch": "[]"}
+SHARES |= {"flip": "[]", "erase": "[]", "teacher_share": "[]", "tet_share": "[]"}
 
 
 def check_settings(settings: Any) -> None:

@@ -25,7 +25,10 @@ ABOUT = ("recipe", "source", "effective_batch", "epochs", "augmentation", "expec
 
 
 def option(default: Any, help: str, choices: Sequence[str] = (), free: bool = False, of: str = "") -> Any:
-    """A field of a settings dataclass: its default, its meaning, whether a resumed run may change it, its data set."""
+    """A field of a settings dataclass: its default, its meaning, whether a resumed run may change it, its data sets.
+
+    ``of`` names the data sets that have the option, with commas between; an empty text: all have it.
+    """
     help = f"{of}: {help}" if of else help
     return field(default=default, metadata={"help": help, "choices": choices, "free": free, "of": of})
 
@@ -44,7 +47,8 @@ def read_settings(
     """Settings from the command line, and the run folder to go on from (None for a new run).
 
     Args:
-        kind: the settings dataclass; its ``unused(given)`` says what is wrong with options that nothing would use.
+        kind: the settings dataclass; its ``unused(given)`` says what is wrong with options that nothing would use, and
+            its attribute ``recipes`` names the folder in configs/ that holds its recipes, if that is not configs/.
         argv: arguments, default ``sys.argv[1:]``.
         description: first lines of ``--help``.
         runs: where ``--resume`` without a folder looks for the newest run.
@@ -70,9 +74,10 @@ def _refuse_unused(settings: Any, given: dict[str, Any], where: str = "") -> Non
     """End the program if something was given that this run would not look at; ``settings.unused`` knows the rest."""
     for f in fields(settings):
         of = f.metadata["of"]
-        if f.name in given and of and of != settings.dataset:
+        if f.name in given and of and settings.dataset not in of.split(", "):
             name, got = f"--{f.name.replace('_', '-')}", settings.dataset
-            refuse(f"{where}{name} is an option of --dataset {of}, got {got}. Add --dataset {of}, or leave it out.")
+            first = of.split(", ")[0]
+            refuse(f"{where}{name} is an option of --dataset {of}, got {got}. Add --dataset {first}, or leave it out.")
     problem = settings.unused(given)
     if problem:
         refuse(f"{where}{problem}")
@@ -226,7 +231,7 @@ def _type_name(value_type: Any) -> str:
 
 
 def _shown(default: Any) -> str:
-    if default is None or default == "":
+    if default is None or default in ("", ()):
         return ""  # the text says what happens then
     return f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
 
@@ -235,11 +240,12 @@ def _default_recipe(kind: type, given: dict[str, Any]) -> Path | None:
     """The recipe named as the folder of the data, else as the data set; None if there is neither."""
     folder = Path(given["root"]).resolve().name if given.get("root") else ""
     names = (folder, given.get("dataset", kind.dataset))  # type: ignore[attr-defined]
-    return next((CONFIGS / f"{name}.yaml" for name in names if (CONFIGS / f"{name}.yaml").exists()), None)
+    recipes = CONFIGS / getattr(kind, "recipes", "")
+    return next((recipes / f"{name}.yaml" for name in names if (recipes / f"{name}.yaml").exists()), None)
 
 
 def _recipes() -> list[str]:
-    return sorted(str(p) for p in CONFIGS.glob("*.yaml"))
+    return sorted(str(p) for p in CONFIGS.rglob("*.yaml"))
 
 
 def _newest(runs: Path) -> Path:

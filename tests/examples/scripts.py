@@ -16,11 +16,13 @@ SMALL = (
 )
 
 
-def start(*arguments: object, cwd: Path, processes: int = 1) -> subprocess.Popen[str]:
-    """A running train_shd.py, by torchrun if it is to have several processes."""
+def start(
+    *arguments: object, cwd: Path, processes: int = 1, script: str = "train_shd.py"
+) -> subprocess.Popen[str]:
+    """A running script, by torchrun if it is to have several processes."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, *(torchrun if processes > 1 else []), str(EXAMPLES / "train_shd.py"), *map(str, arguments)],
+        [sys.executable, *(torchrun if processes > 1 else []), str(EXAMPLES / script), *map(str, arguments)],
         cwd=cwd,
         env=ENVIRONMENT,
         text=True,
@@ -35,9 +37,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def run(*arguments: object, cwd: Path, processes: int = 1) -> str:
+def run(*arguments: object, cwd: Path, processes: int = 1, script: str = "train_shd.py") -> str:
     """Output of a script that must succeed."""
-    code, out, err = finish(start(*arguments, cwd=cwd, processes=processes))
+    code, out, err = finish(start(*arguments, cwd=cwd, processes=processes, script=script))
     if code:
         raise RuntimeError(f"exit code {code}\n{out}\n{err}")
     return out

@@ -1,0 +1,170 @@
+"""The report of a vision model: learning curves, confusion matrix, firing rates by layer, and examples as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from _checkpoint import write_file
+from _report import Score, draw_curves, result_of, say_result
+from torch import Tensor
+
+from snnkit.nn import saturated, silent
+
+MANY = 20  # classes from which a matrix has no names
+SHOWN = 4  # frames of a clip
+
+
+class Example(NamedTuple):
+    """A test sample as the model sees it, ``[T, C, H, W]``, what it is and what the model took it for."""
+
+    clip: np.ndarray
+    label: str
+    answer: str
+
+
+def write_vision_report(run: Any, settings: Any, model: Any, data: Any, test: Score, **more: Any) -> None:
+    """Write ``result.json`` and ``report.png`` and print the accuracies; the last line is the test accuracy.
+
+    Args:
+        run, settings, model, data: as in ``write_report``.
+        test: score of the whole test set.
+        more: further entries of ``result.json``.
+    """
+    if not run.main:
+        return
+    classes = data.test.classes
+    table = confusion(data.test.labels, test.answers, len(classes))
+    if len(classes) <= 100:
+        more |= {"classes": list(classes), "confusion": table.tolist()}
+    if test.firing:
+        sizes = np.array([rate.numel() for rate in test.firing.values()])
+        means = np.array([float(rate.mean()) for rate in test.firing.values()])
+        more["firing_rate"] = float((sizes * means).sum() / sizes.sum())
+    result = result_of(run, settings, model, data, {"test": test}, **more)
+    run.write_result(result)
+    which = examples_of(data.test, test, 3 if len(data.test[0][0]) > 1 else 12)
+    write_file(run.folder / "report.png", lambda aside: draw(aside, run, result, table, classes, which))
+    say_result(run, result)
+
+
+def say_firing(run: Any, firing: Mapping[str, Tensor]) -> None:
+    """Print how much the layers fire, and name those in which no neuron did, or all did all the time."""
+    rates = {name: float(rate.mean()) for name, rate in firing.items()}
+    if not rates:
+        return
+    low, high = (pick(rates, key=rates.__getitem__) for pick in (min, max))
+    run.say(
+        f"spikes a step and neuron: mean of {len(rates)} layers {np.mean(list(rates.values())):.3f}, "
+        f"lowest {low} {rates[low]:.3f}, highest {high} {rates[high]:.3f}"
+    )
+    nothing = [name for name, share in silent(firing).items() if share == 1]
+    always = [name for name, share in saturated(firing).items() if share == 1]
+    if nothing:
+        run.say(f"silent: no neuron fired in {', '.join(nothing)}. Should that last, nothing behind it can learn.")
+    if always:
+        run.say(f"saturated: every neuron fired at every step in {', '.join(always)}.")
+
+
+def confusion(labels: np.ndarray, answers: np.ndarray | None, classes: int) -> np.ndarray:
+    """Number of samples ``[class, answer]``."""
+    return np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
+
+
+def examples_of(dataset: Any, score: Score, count: int) -> list[Example]:
+    """Test samples evenly over the set."""
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+    names = dataset.classes
+    return [
+        Example(np.asarray(dataset[i][0], np.float32), names[dataset.labels[i]], names[score.answers[i]])
+        for i in chosen
+    ]
+
+
+def draw(
+    path: Path, run: Any, result: Mapping[str, Any], table: np.ndarray, classes: Sequence[str], examples: list[Example]
+) -> None:
+    """Write a PNG of 1200 x 900 pixels."""
+    import matplotlib
+
+    matplotlib.use("agg")  # no window, no display needed
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(figsize=(12, 9), dpi=100, layout="constrained")
+    figure.suptitle(f"{run.folder.name}: test accuracy {100 * result['accuracies']['test']:.1f} %")
+    left, right = figure.subfigures(1, 2)
+    upper, lower = left.subfigures(2, 1)
+    loss, accuracy = upper.subplots(1, 2)
+    history = run.log.history()
+    draw_curves(loss, history, result["epoch"], "loss", 1, "cross entropy")
+    draw_curves(accuracy, history, result["epoch"], "accuracy", 100, "accuracy (%)")
+    draw_firing(lower.subplots(), result["firing_rates"])
+    upper, lower = right.subfigures(2, 1)
+    draw_confusion(upper.subplots(), table, classes)
+    draw_examples(lower, examples)
+    figure.savefig(path, format="png")
+    pyplot.close(figure)
+
+
+def draw_firing(axis: Any, rates: Mapping[str, float]) -> None:
+    """A bar a layer, the first one on top."""
+    names = list(rates)
+    axis.barh(range(len(names)), list(rates.values()), color="tab:blue")
+    axis.set_yticks(range(len(names)), names, fontsize=min(8.0, 230 / max(len(names), 1)))
+    axis.invert_yaxis()
+    axis.set(title="Firing by layer, test set", xlabel="spikes a step and neuron", ylim=(len(names) - 0.5, -0.5))
+
+
+def draw_confusion(axis: Any, table: np.ndarray, classes: Sequence[str]) -> None:
+    """Shares of each class's samples; numbers of samples where there is room."""
+    share = 100 * table / np.maximum(table.sum(1, keepdims=True), 1)
+    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    axis.figure.colorbar(image, ax=axis, label="share of the class (%)")
+    axis.set(title="Answers on the test set (numbers: samples)", xlabel="answer", ylabel="class")
+    if len(classes) > MANY:
+        axis.set_title("Answers on the test set")
+        return
+    long = max(map(len, classes)) > 3
+    axis.set_xticks(range(len(classes)), classes, rotation=90 if long else 0, fontsize=8)
+    axis.set_yticks(range(len(classes)), classes, fontsize=8)
+    for (i, j), number in np.ndenumerate(table):
+        if number:
+            colour = "white" if share[i, j] > 50 else "black"
+            axis.text(j, i, str(number), ha="center", va="center", fontsize=7, color=colour)
+
+
+def draw_examples(figure: Any, examples: Sequence[Example]) -> None:
+    """Pictures in a grid, or a clip a row with some of its frames; the title says class and answer."""
+    steps = len(examples[0].clip)
+    if steps == 1:
+        figure.suptitle("Test pictures: class (answer, where it is another)", fontsize=11)
+        axes = figure.subplots(3, 4, squeeze=False).ravel()
+        shown = [(caption(example), example.clip[0]) for example in examples]
+    else:
+        figure.suptitle("Test clips, red: brighter, blue: darker; class (answer, where it is another)", fontsize=11)
+        frames = np.linspace(0, steps - 1, min(SHOWN, steps)).astype(int)
+        axes = figure.subplots(len(examples), len(frames), squeeze=False).ravel()
+        shown = [
+            (f"{caption(example)}, frame {t + 1} of {steps}", example.clip[t]) for example in examples for t in frames
+        ]
+    for axis in axes:
+        axis.axis("off")
+    for axis, (text, picture) in zip(axes, shown, strict=False):
+        axis.set_title(text, fontsize=7)
+        axis.imshow(as_picture(picture), interpolation="nearest")
+
+
+def caption(example: Example) -> str:
+    """Class, and the answer in brackets if it is wrong."""
+    return example.label if example.label == example.answer else f"{example.label} ({example.answer})"
+
+
+def as_picture(frame: np.ndarray) -> np.ndarray:
+    """RGB ``[H, W, 3]`` in 0..1 of pixels ``[3, H, W]``, or of events ``[2, H, W]`` (``[1, H, W]`` with a sign)."""
+    if len(frame) == 1:
+        frame = np.concatenate([np.maximum(-frame, 0), np.maximum(frame, 0)])
+    if len(frame) == 2:
+        darker, brighter = frame / max(float(frame.max()), 1e-9)
+        return np.clip(np.stack([1 - darker, 1 - darker - brighter, 1 - brighter], -1), 0, 1)
+    low, high = float(frame.min()), float(frame.max())
+    return (frame.transpose(1, 2, 0) - low) / max(high - low, 1e-9)

@@ -1,0 +1,252 @@
+"""Whole runs of train_images.py as a user starts, kills and resumes them, and its parts; nets are tiny."""
+
+import json
+import os
+import pickle
+import random
+import signal
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from _pictures import Drawn, cifar_pictures, digit_pictures
+from _settings import ABOUT, read_recipe
+from _teacher import Teacher
+from _vision import build_model, build_optimizer, keyword, logits, parts
+from PIL import Image
+from train_images import Settings, load_data, main
+
+import snnkit
+from snnkit.data import Batch, generator
+from snnkit.equations.surrogates import ATan
+from tests.examples import EXAMPLES
+from tests.examples.runs import position, same_run, wait_for
+from tests.examples.scripts import finish, run, start
+
+SCRIPT = {"script": "train_images.py"}
+NET = ["dims=(4, 6, 8)", "depths=(1, 1, 1)", "heads=2", "drop_rate=0.2", "drop_path_rate=0.3"]
+# Every kind of random draw is in use.
+SMALL = [
+    *"--cpu --size 8 --steps 2 --validation 0.8 --epochs 2 --warmup 1 --batch 32 --accumulate 2 --mixup 0.5".split(),
+    *"--cutmix 0.5 --erase 0.3 --erase-mode pixel --ema 0.9 --by-step --set".split(), *NET,
+]  # fmt: skip
+RECIPES = sorted((EXAMPLES / "configs" / "images").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    out = run(*SMALL, "--folder", "run", cwd=folder, **SCRIPT)
+    return folder / "run", out
+
+
+def test_a_run_killed_in_mid_epoch_and_resumed_with_workers_equals_one_never_killed(tmp_path, unbroken):
+    process = start(*SMALL, "--folder", "run", "--workers", 2, "--checkpoint-steps", 1, cwd=tmp_path, **SCRIPT)
+    wait_for(process, tmp_path / "run", 1, 5)
+    os.kill(process.pid, signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == -signal.SIGKILL, err
+    assert position(tmp_path / "run")["epoch"] == 1 and not (tmp_path / "run" / "result.json").exists()
+    run("--resume", "run", cwd=tmp_path, **SCRIPT)
+    same_run(tmp_path / "run", unbroken[0])
+
+
+def test_two_epochs_equal_one_and_a_resumed_one(tmp_path, unbroken):
+    run(*SMALL, "--stop-after", 1, cwd=tmp_path, **SCRIPT)
+    (folder,) = (tmp_path / "runs").iterdir()
+    run("--resume", cwd=tmp_path, **SCRIPT)  # the newest
+    same_run(folder, unbroken[0])
+
+
+def test_the_last_line_the_result_and_the_saved_model_say_the_same(unbroken):
+    folder, out = unbroken
+    result = json.loads((folder / "result.json").read_text())
+    accuracy, table = result["accuracies"]["test"], np.array(result["confusion"])
+    last = out.strip().splitlines()[-1]
+    assert last == f"test accuracy {100 * accuracy:.1f} % (epoch {result['epoch']} of 2, chosen on validation)"
+    assert table.sum() == 360 and table.trace() / 360 == pytest.approx(accuracy)
+    assert "spikes a step and neuron: mean of" in out and 0 < result["firing_rate"] < 1
+    width, height = Image.open(folder / "report.png").size
+    assert (width, height) == (1200, 900)
+    model = snnkit.load_model(folder / "best" / "model.safetensors")
+    data = load_data(Settings(**json.loads((folder / "settings.json").read_text())))
+    x = torch.from_numpy(np.stack([data.test[i][0] for i in range(360)], 1))[0]
+    with torch.inference_mode():
+        right = (model(x).argmax(1).numpy() == data.test.labels).mean()
+    assert right == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_where_it_comes_from_and_its_model_can_be_built(path):
+    recipe = yaml.safe_load(path.read_text())
+    assert set(recipe) == {*ABOUT, "settings"}
+    settings = Settings(**read_recipe(Settings, path))
+    assert (recipe["effective_batch"], recipe["epochs"]) == (settings.batch, settings.epochs)
+    with torch.device("meta"):
+        model = build_model(settings, 3, 10)
+    build_optimizer(model, settings, 3)
+
+
+def write_cifar(folder, coarse):
+    """Two pictures a file in the binary layout: all red, and a single green pixel in the second row."""
+    names = ["data_batch_1.bin", *(f"data_batch_{i}.bin" for i in range(2, 6)), "test_batch.bin"]
+    if coarse:
+        names = ["train.bin", "test.bin"]
+    folder.mkdir(parents=True)
+    (folder / ("fine_label_names.txt" if coarse else "batches.meta.txt")).write_text("one\ntwo\nthree\n\n")
+    for name in names:
+        red, green = np.zeros((2, 3072), np.uint8)
+        red[:1024], green[1024 + 32 + 5] = 200, 100
+        (folder / name).write_bytes(
+            b"".join(bytes([9] * coarse + [label]) + pixels.tobytes() for label, pixels in ((2, red), (0, green)))
+        )
+
+
+@pytest.mark.parametrize(("name", "inner"), [("cifar10", "cifar-10-batches-bin"), ("cifar100", "cifar-100-binary")])
+def test_binary_cifar_files_give_upright_pictures_and_the_fine_label(tmp_path, name, inner):
+    write_cifar(tmp_path / inner, name == "cifar100")
+    for root in (tmp_path, tmp_path / inner):
+        train, test = (cifar_pictures(name, root, part, None) for part in ("train", "test"))
+        assert (len(train), len(test), test.classes) == (2 if name == "cifar100" else 10, 2, ["one", "two", "three"])
+        (red, two), (green, zero) = test[0], test[1]
+        assert (two, zero) == (2, 0) and np.array(red).tolist() == [[[200, 0, 0]] * 32] * 32
+        assert np.argwhere(np.array(green)).tolist() == [[1, 5, 1]]
+
+
+def test_pictures_are_the_same_for_a_seed_an_epoch_and_a_sample_and_leave_the_generators_alone():
+    train = load_data(Settings(size=8, erase=1.0, erase_mode="pixel", augment="rand-m9-n2-mstd0.5")).train
+    torch.manual_seed(3)
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    one = [train.sample(i, 4) for i in (5, 6)]
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(4)
+    assert np.array_equal(train.sample(5, 4), one[0]) and np.array_equal(train.sample(6, 4), one[1])
+    assert not np.array_equal(train.sample(5, 3), one[0])
+    drawn = Drawn(lambda picture: torch.rand(3) + random.random() + np.random.rand())
+    assert (drawn(None, generator(0, 1, 2)) == drawn(None, generator(0, 1, 2))).all()
+
+
+def test_validation_is_held_out_of_training_and_never_augmented():
+    data = load_data(Settings(size=8, validation=0.2))
+    assert (len(data.train), len(data.valid), len(data.test)) == (1150, 287, 360)
+    assert np.array_equal(data.valid.sample(3, 0), data.valid.sample(3, 1))
+    assert data.test.sample(0, 0).shape == (1, 3, 8, 8)
+
+
+def folders(root, parts_):
+    for part in parts_:
+        for number, name in enumerate(("a", "b")):
+            (root / part / name).mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (9, 8), (40 * i, 100 * number, 7)).save(root / part / name / f"{i}.png")
+
+
+def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_there_is(tmp_path):
+    folders(tmp_path / "x", ("train", "val"))
+    folders(tmp_path / "y", ("train", "val", "test"))
+    options = {"dataset": "folder", "size": 8, "validation": 0.25}
+    one, two = (load_data(Settings(root=str(tmp_path / name), **options)) for name in "xy")
+    assert [len(part) for part in one] == [6, 2, 8] and [len(part) for part in two] == [8, 8, 8]
+    assert one.test.sample(0, 0).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--dataset cifar10", "--dataset cifar10 needs --root"),
+        ("--dataset cifar10 --root nowhere", "nowhere holds neither cifar-10-batches-bin/batches.meta.txt"),
+        ("--dataset cifar10 --root cut", "data_batch_1.bin is truncated or foreign: 6145 bytes"),
+        ("--dataset folder --root nowhere", "nowhere needs train/ and test/ or val/"),
+        ("--dataset folder --root broken", "0.png is no picture, or a broken one"),
+        ("--model spikformer_4_384_cifar", "Near: spikformer_4_384_cifar10"),
+        ("--model delay_snn_digits", "DelaySNN has no 'in_chans'"),
+        ("--set dims", "--set expects KEY=VALUE, got 'dims'"),
+        ("--set neuron=LIFF", "--set neuron: there is no 'LIFF' in snnkit.nn. Near: LIF"),
+        ("--set steps=3", "--set steps=...: the data and --size, --steps say so already"),
+        ("--set dimms=(1,)", "dims"),
+        ("--augment rnd-m9", "--augment rnd-m9: timm does not know this policy"),
+        ("--augment rand-m9-n1 --operations Rotat", "has no 'Rotat'. Near: Rotate"),
+        ("--operations Rotate --augment original", "--operations are those of a rand- policy"),
+        ("--teacher resnet8", "timm has no teacher 'resnet8'. Near:"),
+        ("--teacher resnet18 --loss tet", "--teacher is for --loss mean, got tet"),
+        ("--teacher-share 0.3", "there is no distillation without --teacher"),
+        ("--tet-share 0.3", "--loss mean pulls to nothing, got --tet-share 0.3"),
+        ("--mix-until 3", "nothing is mixed without --mixup or --cutmix"),
+        ("--warmup 3 --epochs 3", "must leave some of the 3 epochs, got 3 and 0"),
+        ("--accumulate 0", "--accumulate must be at least 1, got 0"),
+        ("--layer-decay 0", "--layer-decay must be a share in (0, 1], got 0"),
+        ("--init nowhere.safetensors", "nowhere.safetensors"),
+        ("--optimizer adammw", "Near: adamw"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    write_cifar(tmp_path / "cut", False)
+    (tmp_path / "cut" / "data_batch_1.bin").write_bytes(bytes(6145))
+    folders(tmp_path / "broken", ("train", "test"))
+    (tmp_path / "broken" / "train" / "b" / "0.png").write_bytes(b"\x89PNG")
+    before = sorted(tmp_path.rglob("*"))
+    config = [] if "--set" in arguments or "--model" in arguments else ["--set", *NET]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments.split(), *config, "--cpu"])
+    text = str(stop.value)
+    assert text.startswith("error: ") and message in text and len(text.splitlines()) <= 2, text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_keywords_of_the_model_are_numbers_tuples_and_names():
+    assert keyword("dim=64") == ("dim", 64) and keyword("dims=(3, 4)") == ("dims", (3, 4))
+    assert keyword("neuron=PLIF") == ("neuron", snnkit.nn.PLIF) and keyword("v_reset=None") == ("v_reset", None)
+    surrogate = keyword("surrogate=ATan(3.0)")[1]
+    assert isinstance(surrogate, ATan) and surrogate.alpha == 3.0
+
+
+def test_training_starts_from_the_weights_of_a_file(tmp_path):
+    small = Settings(size=8, steps=2, set=tuple(NET))
+    model = build_model(small, 3, 10)
+    snnkit.save_checkpoint(model, tmp_path / "model.safetensors")
+    with pytest.warns(UserWarning, match="head"):  # another number of classes
+        again = build_model(Settings(size=8, steps=2, set=tuple(NET), init=str(tmp_path / "model.safetensors")), 3, 7)
+    a, b = model.state_dict(), again.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a if not name.startswith("head."))
+
+
+def test_layer_decay_lowers_the_rate_from_the_head_to_the_stem():
+    model = build_model(Settings(size=8, steps=2, set=tuple(NET)), 3, 10)
+    optimizer, _ = build_optimizer(model, Settings(layer_decay=0.5), 3)
+    scale = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
+    first, last = (scale[id(p)] for p in (next(model.stem.parameters()), model.head.weight))
+    assert last == 1 and first == 0.5 ** (len(set(scale.values())) - 1) < 0.1
+
+
+def test_a_teacher_sees_pictures_normalised_as_it_was_trained(tmp_path):
+    net = timm.create_model("test_vit", num_classes=4)
+    torch.save(net.state_dict(), tmp_path / "teacher.pth")
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    teacher = Teacher("test_vit", str(tmp_path / "teacher.pth"), 4, mean, std)
+    pixels = torch.rand(2, 3, 160, 160)
+    ours, theirs = (
+        (pixels - torch.tensor(m)[:, None, None]) / torch.tensor(s)[:, None, None]
+        for m, s in ((mean, std), (net.pretrained_cfg["mean"], net.pretrained_cfg["std"]))
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(ours), net.eval()(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_falls_into_parts_without_loss_and_answers_are_means():
+    batch = Batch(torch.arange(14.0).view(2, 7, 1, 1, 1), torch.arange(7), torch.full((7,), 2))
+    pieces = parts(batch, 3)
+    assert [len(piece.labels) for piece in pieces] == [3, 3, 1]
+    assert torch.equal(torch.cat([piece.x for piece in pieces], 1), batch.x)
+    a, b = torch.rand(2, 5, 3)
+    assert torch.equal(logits((a, b)), (a + b) / 2)
+    steps = torch.rand(4, 5, 3)
+    torch.testing.assert_close(logits(steps), steps.mean(0))
+
+
+def test_data_sets_of_pictures_go_to_worker_processes():
+    assert len(pickle.loads(pickle.dumps(digit_pictures("valid", 0.1, None)))) == 144
