@@ -17,9 +17,13 @@ def counted(frame: np.ndarray, where: np.ndarray, steps: int, shape: tuple[int, 
     size = math.prod(shape)
     if (frame[1:] < frame[:-1]).any() or steps * 64 > len(frame):
         return np.bincount(frame * size + where, minlength=steps * size).astype(np.int32).reshape(steps, *shape)
-    # In order of time, and with many events a frame: one frame's int64 counts stay in the processor's cache.
-    frames = np.empty((steps, size), np.int32)
-    edges = np.searchsorted(frame, np.arange(steps + 1))
-    for f in range(steps):
+    return counted_between(np.searchsorted(frame, np.arange(steps + 1)), where, shape)
+
+
+def counted_between(edges: np.ndarray, where: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Frame f counts the events ``edges[f] .. edges[f + 1] - 1``, int32 ``[len(edges) - 1, *shape]``."""
+    size = math.prod(shape)
+    frames = np.empty((len(edges) - 1, size), np.int32)
+    for f in range(len(frames)):  # one frame's int64 counts stay in the processor's cache
         frames[f] = np.bincount(where[edges[f] : edges[f + 1]], minlength=size)
-    return frames.reshape(steps, *shape)
+    return frames.reshape(len(frames), *shape)

@@ -20,7 +20,7 @@ import numpy as np
 
 from snnkit._suggest import NamedArguments
 from snnkit.data.address import Sensor, address, sensor_shape
-from snnkit.data.counting import counted
+from snnkit.data.counting import counted, counted_between
 from snnkit.data.event import field, microseconds
 
 
@@ -48,10 +48,8 @@ class FramesByNumber(NamedArguments):
         times = np.ascontiguousarray(field(events, "t", "FramesByNumber"))
         if (times[1:] < times[:-1]).any():
             events = events[np.argsort(times, kind="stable")]
-        each = len(events) // self.steps
-        frame = np.repeat(np.arange(self.steps), each)
-        frame = np.concatenate([frame, np.full(len(events) - len(frame), self.steps - 1)])
-        return counted(frame, address(events, self.sensor, "FramesByNumber"), self.steps, sensor_shape(self.sensor))
+        edges = np.append(len(events) // self.steps * np.arange(self.steps), len(events))
+        return counted_between(edges, address(events, self.sensor, "FramesByNumber"), sensor_shape(self.sensor))
 
 
 @dataclass(frozen=True)
