@@ -1,0 +1,109 @@
+"""Recordings of event cameras as clips ``[T, C, H, W]``: which set, at which size, cut into which frames."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnkit import data
+from snnkit.data import Compose, Dataset
+
+READERS: dict[str, Any] = {
+    "cifar10dvs": data.CIFAR10DVS, "dvs128": data.DVSGesture, "nmnist": data.NMNIST, "ncaltech101": data.NCaltech101,
+    "folder": data.EventFolder,
+}  # fmt: skip
+MIRRORED = ("cifar10dvs", "ncaltech101")  # sets whose classes stay what they are in the mirror
+FRAMINGS = ("number", "time", "window", "surface", "voxel")
+EVENT_AUGMENTS = ("event_drop", "event_rpg")  # on events, before they become frames
+AUGMENTS = ("none", "spikformer", "spike_driven", *EVENT_AUGMENTS)
+
+
+@dataclass(frozen=True)
+class ToSize:
+    """Move events to a grid of ``size`` x ``size``: ``x' = floor(x size / W)``, y likewise; none is lost.
+
+    Args:
+        sensor: (P, H, W).
+        size: pixels of the new grid.
+    """
+
+    sensor: tuple[int, int, int]
+    size: int
+
+    def __call__(self, events: np.ndarray) -> np.ndarray:
+        """A copy of the events with other x and y."""
+        moved = events.copy()
+        for name, side in zip(("y", "x"), self.sensor[1:], strict=True):
+            moved[name] = events[name].astype(np.int64) * self.size // side
+        return moved
+
+
+def frames(settings: Any, sensor: tuple[int, int, int]) -> Compose:
+    """The fixed transform from events to frames that ``--framing`` names."""
+    s = settings
+    small = (2, s.size, s.size)
+    window_us = round(1000 * s.window_ms)
+    framing = {
+        "number": lambda: data.FramesByNumber(small, s.steps),
+        "time": lambda: data.FramesByTime(small, s.steps),
+        "window": lambda: data.Bin(small, window_us, steps=s.steps, drop_late=True),
+        "surface": lambda: data.TimeSurface(small, s.steps, window_us, 1000 * s.surface_ms),
+        "voxel": lambda: data.VoxelGrid(small[1:], s.steps),
+    }[s.framing]()
+    return Compose(framing) if sensor == small else Compose(ToSize(sensor, s.size), framing)
+
+
+def augmentation(settings: Any) -> Any:
+    """The random transform of ``--augment``, on clips or on events; None for none."""
+    s = settings
+    flip = s.dataset in MIRRORED if s.flip is None else s.flip
+    small = (2, s.size, s.size)
+    return {
+        "none": lambda: None,
+        "spikformer": lambda: data.spikformer_recipe(flip, s.shift),
+        "spike_driven": lambda: data.spike_driven_recipe(flip, s.shift),
+        "event_drop": lambda: data.event_drop(small),
+        "event_rpg": lambda: data.event_rpg(small, flip),
+    }[s.augment]()
+
+
+def event_parts(settings: Any) -> tuple[Dataset, Dataset, Dataset]:
+    """Training, validation and test part; what is framed once lies in a cache on disk, counts as uint8."""
+    s = settings
+    drawn = augmentation(s)
+    on_events = s.augment in EVENT_AUGMENTS
+    if s.dataset == "moving_digits":
+        readers = [data.MovingDigits(part, validation=s.validation) for part in ("train", "valid", "test")]
+    else:
+        readers = [_reader(s, part) for part in ("train", "test")]
+    framed = frames(s, readers[0].sensor)
+    for reader in readers:
+        reader.transform = framed
+    keep = data.InMemory if s.dataset == "moving_digits" else data.DiskCache
+    whole, *others = [keep(reader) for reader in readers]
+    chosen = range(len(whole))
+    if len(others) == 1:
+        chosen, held_out = data.split_stratified(whole.labels, round(s.validation * len(whole)), seed=1234)
+        others.insert(0, data.Part(whole, held_out))
+    if on_events:
+        reader = data.MovingDigits("train", validation=s.validation) if not s.root else _reader(s, "train")
+        *to_size, framing = framed.transforms
+        reader.transform = Compose(*to_size)
+        whole = data.InMemory(reader) if s.events_in_memory else reader
+        drawn = Compose(drawn, framing)
+    return data.Part(whole, chosen, drawn, s.seed), others[0], others[1]
+
+
+def _reader(settings: Any, part: str) -> Dataset:
+    s = settings
+    if not s.root:
+        raise ValueError(f"--dataset {s.dataset} needs --root, the folder of the recordings.")
+    options: dict[str, Any] = {"skip_bad": s.skip_bad}
+    if s.split:
+        options["rule"] = s.split
+    if s.dataset == "folder":
+        if len(s.sensor) != 2:
+            raise ValueError(f"--sensor takes height and width, got {len(s.sensor)} numbers.")
+        options["size"] = s.sensor
+    return READERS[s.dataset](Path(s.root), part, **options)

@@ -1,0 +1,175 @@
+"""Train a spiking vision model on the events of a camera: CIFAR10-DVS and others.
+
+  python examples/train_cifar10dvs.py                                    digits that move before a simulated camera
+  python examples/train_cifar10dvs.py --dataset cifar10dvs --root DIR    or dvs128, nmnist, ncaltech101: public files
+  python examples/train_cifar10dvs.py --dataset folder --root DIR --sensor H W     event files, a folder a class
+  python examples/train_cifar10dvs.py --config examples/configs/events/NAME.yaml ...
+  python examples/train_cifar10dvs.py --resume                           go on with the newest run in runs/, bit for bit
+  torchrun --nproc_per_node 2 examples/train_cifar10dvs.py ...           several processes share each batch
+
+Without --config the recipe is examples/configs/events/NAME.yaml, where NAME is the folder given as --root, else the
+data set. Which recordings are for training and which for test says --split, by name: accuracies under different splits
+cannot be compared. The epoch is chosen on held-out training recordings; the test part is looked at once, at the end.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from _batches import batch_loader, on_device
+from _checkpoint import seed_all
+from _clips import AUGMENTS, FRAMINGS, READERS, event_parts
+from _run import Position, Run, check_settings
+from _settings import option, read_settings, refuse
+from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
+from _vision_report import say_firing, write_vision_report
+from _vision_settings import VisionSettings
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+
+import snnkit
+from snnkit import data as snn_data
+
+FILES = ", ".join(READERS)
+
+
+@dataclass
+class Settings(VisionSettings):
+    """Options and recipe keys. The recipes in configs/events set those that matter for their data."""
+
+    recipes: ClassVar[str] = "events"
+
+    dataset: str = option("moving_digits", "what to train on", choices=("moving_digits", *READERS))
+    root: str = option("", "folder of the recordings or archives", free=True, of=FILES)
+    size: int = option(32, "height and width that events are brought to (pixels)")
+    steps: int = option(8, "frames T of a clip")
+    model: str = option("max_former_cifar10dvs", "a name of `python -m snnkit list`")
+
+    sensor: tuple[int, ...] = option((128, 128), "height and width of the camera (pixels)", of="folder")
+    split: str = option(
+        "", "sj-9-1, tebn, ids:0-99/100-119 (train/test), random-SEED, given (default: the set's usual one)", of=FILES
+    )
+    skip_bad: bool = option(False, "leave out recordings that cannot be read, and count them", of=FILES)
+    framing: str = option("number", "a frame is so many events, so long, or a time surface", choices=FRAMINGS)
+    window_ms: float = option(75.0, "framing window, surface: length of a frame (ms); what comes after T is left out")
+    surface_ms: float = option(50.0, "framing surface: time constant of the decay (ms)")
+    log_counts: bool = option(False, "give the model log(1 + count)")
+
+    augment: str = option("spikformer", "recipe of random changes to a clip, or to its events", choices=AUGMENTS)
+    flip: bool | None = option(None, "mirror left and right (default: cifar10dvs and ncaltech101, where classes stay)")
+    shift: int = option(5, "augmentation: shift by up to so many pixels")
+    events_in_memory: bool = option(True, "augmentation of events: keep them all in memory", free=True)
+
+    def unused(self, given: Collection[str]) -> str | None:
+        """What to say if one of these settings would change nothing."""
+        for name, used, why in (
+            ("window_ms", self.framing in ("window", "surface"), f"--framing {self.framing} has no length"),
+            ("surface_ms", self.framing == "surface", f"--framing {self.framing} has no decay"),
+            ("shift", self.augment in ("spikformer", "spike_driven"), f"--augment {self.augment} has no shift"),
+            ("flip", self.augment not in ("none", "event_drop"), f"--augment {self.augment} has no flip"),
+            ("log_counts", self.framing in ("number", "time", "window"), f"--framing {self.framing} has no counts"),
+        ):
+            if name in given and not used and getattr(self, name):
+                return f"{why}, got --{name.replace('_', '-')}. Leave it out, or change the other."
+        return super().unused(given)
+
+
+class Data(NamedTuple):
+    """The parts of a data set; only the training part is augmented."""
+
+    train: snn_data.Dataset
+    valid: snn_data.Dataset
+    test: snn_data.Dataset
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, choose the epoch, test, report."""
+    settings, resumed = read_settings(Settings, argv, __doc__ or "")
+    accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.precision == "bf16" else "no")
+    device, torch.backends.cudnn.deterministic = accelerator.device, True
+    tf32 = settings.precision == "tf32"  # torch's default is TF32 in convolutions alone
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        check_settings(settings)
+        seed_all(settings.seed)
+        data = Data(*event_parts(settings))
+        provenance = {part: snn_data.provenance(getattr(data, part)) for part in ("train", "test")}
+        if not settings.workers:
+            data = Data(*(on_device(part, device) for part in data))
+        classes = len(data.train.classes)
+        model = build_model(settings, data.test[0][0].shape[1], classes)
+        sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
+        optimizer, schedule = build_optimizer(model, settings, sampler.batches)
+        loader = batch_loader(data.train, sampler, settings.workers, accelerator, narrow=True)
+        mix = build_mix(settings, classes)
+    except (OSError, TypeError, ValueError) as problem:
+        refuse(problem)
+    seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
+    averaged = ModelEmaV3(model, settings.ema, use_warmup=True, device=device) if settings.ema else None
+    chosen = averaged.module if averaged else model
+    network, optimizer = accelerator.prepare(model, optimizer)
+    run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
+    states = [optimizer, schedule] + ([averaged] if averaged else [])
+    at = run.restore(model, *states)
+    sizes = [len(part) for part in data]
+    run.say(f"{sizes[0]} clips to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
+    if "rule" in provenance["test"]:
+        run.say(f"split {provenance['test']['rule']}")
+
+    for epoch in range(at.epoch, settings.epochs):
+        began = time.perf_counter() - at.seconds
+        sums = torch.tensor([at.loss, at.right, at.seen], device=device)
+        sampler.set_epoch(epoch, start=at.step)
+        mix_now = mix_of_epoch(mix, settings, epoch)
+        network.train()
+        for step, batch in enumerate(run.progress(loader, epoch, at.step), start=at.step + 1):
+            batch = snn_data.Batch(*(part.to(device, non_blocking=True) for part in batch))
+            labels = batch.labels.chunk(settings.accumulate)  # [B] of each part
+            mixed = mix_now(batch, snn_data.batch_generator(settings.seed, epoch, step))
+            for number, part in enumerate(parts(mixed, settings.accumulate)):
+                x = seen(part.x, settings)  # [T, B, C, H, W]
+                with accelerator.autocast():
+                    answer = network(x)  # [B, classes]; [T, B, classes] for TET
+                loss = loss_of(answer, part.labels, settings)
+                accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
+                right = (logits(answer).argmax(1) == labels[number]).sum()
+                sums += torch.stack([loss.detach() * len(part.labels), right, torch.full_like(right, len(part.labels))])
+            if settings.clip_grad:
+                accelerator.clip_grad_norm_(network.parameters(), settings.clip_grad)
+            optimizer.step()
+            optimizer.zero_grad()
+            update = epoch * sampler.batches + step
+            schedule.step_update(update)
+            if averaged:
+                averaged.update(model, update)
+            if run.due(step):
+                here = Position(epoch, step, *sums.tolist(), seconds=time.perf_counter() - began)
+                run.save(here, model, *states)
+
+        values = {"lr": optimizer.param_groups[-1]["lr"]}
+        schedule.step(epoch + 1)
+        total, right, clips = accelerator.reduce(sums).tolist()
+        run.check(model, total)
+        score = evaluate(chosen, data.valid, settings, accelerator, observe=epoch == 0)
+        if run.is_best(score.accuracy, score.loss):
+            run.save_best(chosen, {"epoch": epoch + 1, "accuracy": score.accuracy, "loss": score.loss})
+        values |= {"train_loss": total / clips, "train_accuracy": right / clips}
+        values |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
+        run.end_epoch(epoch, values | {"seconds": time.perf_counter() - began})
+        if epoch == 0:
+            say_firing(run, score.firing)
+        at = Position(epoch + 1)
+        if run.stops(epoch):
+            run.save(at, model, *states)
+
+    run.save(at, model, *states)
+    snnkit.load_checkpoint(model, run.best_model())
+    score = evaluate(model, data.test, settings, accelerator, observe=True)
+    write_vision_report(run, settings, model, data, score, provenance=provenance)
+    run.close()
+
+
+if __name__ == "__main__":
+    main()
