@@ -22,7 +22,7 @@ def parameter_groups(model: nn.Module) -> ParameterGroups:
         part, leaf = name.split(".")[-2:]
         if not parameter.requires_grad:
             continue
-        if part == "synapse" and leaf in ("P", "SIG"):
+        if (part == "synapse" and leaf in ("P", "SIG")) or (part == "neuron" and leaf in ("delay", "spread")):
             groups.positions.append(parameter)
         elif (part == "synapse" and leaf == "weight") or part in ("neuron", "membrane"):
             groups.weights.append(parameter)

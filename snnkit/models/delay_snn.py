@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -258,8 +258,19 @@ class DelaySNN(Classifier):
         return evaluation_copy(self, lambda layer: layer.P.fill_(self.max_delay))
 
 
+# 10 ms steps; 140 counts (SSC) or 140 log-mel values (GSC, 35 classes); tau 15 ms, max_delay 300 ms.
+TWO: dict[str, Any] = dict(hidden=(512, 512), num_classes=35, max_delay=31, tau=1.5, dropout=0.25)
+THREE: dict[str, Any] = {**TWO, "hidden": (512, 512, 512)}
 variants(
     DelaySNN,
     delay_snn_shd=variant("95.07"),  # best test epoch; 93.77 % with a held-out split (DelRec)
+    delay_snn_ssc_2l_1kc=variant(**TWO),
+    delay_snn_ssc_2l_2kc=variant(**TWO, kernel_count=2),
+    delay_snn_ssc_3l_1kc=variant(**THREE),
+    delay_snn_ssc_3l_2kc=variant("80.69", **THREE, kernel_count=2),
+    delay_snn_gsc_2l_1kc=variant(**TWO),
+    delay_snn_gsc_2l_2kc=variant(**TWO, kernel_count=2),
+    delay_snn_gsc_3l_1kc=variant(**THREE),
+    delay_snn_gsc_3l_2kc=variant("95.35", **THREE, kernel_count=2),
     delay_snn_digits=variant(in_features=64, hidden=(256,), num_classes=10, max_delay=9),
 )

@@ -14,7 +14,7 @@ backward walks through the same loop in reverse, and takes the gradient of the w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -115,16 +115,17 @@ def _differentiable(
 
 
 def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
-    return _found(ctx, recurrent_backward.way(ctx.saved_tensors[0]), gradients)
+    return _found(ctx, False, gradients)
 
 
 def _gradients_by_operator(ctx: Any, *gradients: Tensor | None) -> Any:
-    return _found(ctx, recurrent_backward.op, gradients)
+    return _found(ctx, True, gradients)
 
 
-def _found(ctx: Any, backward: Callable[..., Any], gradients: Sequence[Tensor | None]) -> Any:
+def _found(ctx: Any, by_operator: bool, gradients: Sequence[Tensor | None]) -> Any:
     numbers, key, count, has_taps, has_mask = ctx.rest
-    weight, past, out, current, history, mixed, *tensors = ctx.saved_tensors
+    weight, past, out, current, history, mixed, *tensors = ctx.saved_tensors  # once: checkpointing unpacks them
+    backward = recurrent_backward.op if by_operator else recurrent_backward.way(out)
     taps = tensors.pop(0) if has_taps else None
     mask = tensors.pop(0) if has_mask else None
     coefficients, before = tensors[:count], tensors[count:]

@@ -16,6 +16,7 @@ from snnkit.ops.recurrent_step import step_of
 from snnkit.ops.scan_operator import kind_of
 
 
+@torch.no_grad()  # exported programs call operators with tensors that want gradients
 def forward_loop(
     x: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None, past: Tensor, coefficients: Sequence[Tensor],
     before: Sequence[Tensor], numbers: Sequence[float], key: str, keep: bool,
@@ -80,6 +81,7 @@ class _Forward:
             torch.addcmul(row, self.feedback, self.mask, out=out)
 
 
+@torch.no_grad()
 def backward_loop(
     gradients: Sequence[Tensor | None], weight: Tensor, taps: Tensor | None, mask: Tensor | None, past: Tensor,
     out: Tensor, current: Tensor, history: Tensor, mixed: Tensor, coefficients: Sequence[Tensor],

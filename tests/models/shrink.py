@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import snnkit
 from snnkit.models._registry import owners, rows
 from snnkit.models._vision import VisionModel
+from snnkit.nn import UniformDelays
 
 SIZES: dict[str, Any] = dict(
     img_size=32, steps=4, num_classes=5, dim=16, depth=2, heads=2, mlp_ratio=2.0, scale_residual=1.0,
@@ -24,18 +25,21 @@ SIZES: dict[str, Any] = dict(
     depths=lambda given: (1,) * (len(given) - 1) + (2,),
 )  # fmt: skip
 
+SPEECH: dict[str, Any] = dict(in_features=12, hidden=(16, 16), num_classes=5)
 OWN: dict[str, dict[str, Any]] = {
-    "DelaySNN": {},
+    "DelaySNN": dict(hidden=lambda given: (16, 16) if 512 in given else given),
+    "RadLIFNet": SPEECH,
+    "SEAdLIFNet": SPEECH | dict(first_step=0),
+    "DelRecNet": SPEECH
+    | dict(sigma=2.0, max_delay=6, start=UniformDelays(0.0, 4.0), feedforward=lambda k: k and 2, recurrent_dropout=0.2),
 }
 
 
 def small(name: str) -> dict[str, Any]:
-    """The keywords that make a registered model small; none for a class that OWN gives none."""
+    """The keywords that make a registered model small."""
     cls = class_of(name)
-    if not issubclass(cls, VisionModel):
-        return OWN[cls.__name__]
     given = defaults(cls) | rows[name].keywords
-    sizes = SIZES | OWN.get(cls.__name__, {})
+    sizes = SIZES | OWN.get(cls.__name__, {}) if issubclass(cls, VisionModel) else OWN[cls.__name__]
     return {key: _shrunk(sizes[key], value) for key, value in given.items() if key in sizes}
 
 
@@ -104,7 +108,9 @@ _states: dict[Any, dict[str, Tensor]] = {}
 
 
 def lively(model: Any) -> Any:
-    """The same model once its norms have seen data; of a vision model they get shifts with which all layers fire."""
+    """The same model once its norms have seen data; of a vision model they get shifts with which all layers fire, of
+    others larger weights.
+    """
     norms = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     vision = isinstance(model, VisionModel)
     for norm in norms:
@@ -113,13 +119,17 @@ def lively(model: Any) -> Any:
             nn.init.uniform_(norm.weight, 1.5, 3.0)
             nn.init.uniform_(norm.bias, 0.0, 1.0)
     x = sample(model, 5 if vision else 30, 4)
-    for _ in range(25 if vision else 1):
+    for _ in range(25):
         with torch.no_grad(), snnkit.firing_rates(model.train()) as rates:
             model(x)
             off = {path: -0.3 if r > 0.6 else 0.3 for path, r in rates.items() if not _least(path) < r < 0.6}
             for layer, shift in off.items() if vision else ():
                 for norm in _norms_before(model, layer):
                     norm.bias += shift
+            for block, rate in zip(() if vision else model.blocks, rates.values(), strict=False):
+                if rate < 0.1:
+                    (block.norm or block.synapse).weight.mul_(1.5)
+            off = off if vision else {path: 0.0 for path, rate in rates.items() if rate < 0.1}
         if not off:
             break
     for norm in norms:

@@ -1,0 +1,169 @@
+"""Networks for sequences of features: blocks of synapses and neurons, then a head that is read over time."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnkit.models._classifier import Classifier
+from snnkit.models._delay_groups import ParameterGroups, parameter_groups
+from snnkit.models._delay_layers import _Connected, evaluation_copy, require_sequence
+from snnkit.nn.checkpoint import checkpoint
+from snnkit.nn.delay import DelayLinear
+from snnkit.nn.norm import BatchNorm
+from snnkit.nn.recurrent import Bidirectional
+from snnkit.nn.time import Stateful, valid_steps
+
+
+class TemporalBlock(_Connected):
+    """Synapses -> norm -> dropout of the current -> neurons -> dropout: ``[T, B, in]`` -> ``[T + tail, B, out]``.
+
+    Every part but synapses and neurons may be None; ``extra`` is the tail that delays at the synapses add.
+    """
+
+    def __init__(
+        self, synapse: nn.Linear | DelayLinear, neuron: nn.Module, norm: nn.Module | None = None,
+        current_dropout: nn.Module | None = None, dropout: nn.Module | None = None, extra: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.synapse, self.norm, self.current_dropout = synapse, norm, current_dropout
+        self.neuron, self.dropout, self.extra = neuron, dropout, extra
+
+    @property
+    def tail(self) -> int:
+        """Steps that the block adds at the end; 0 inside ``carry``."""
+        inside = isinstance(self.synapse, Stateful) and self.synapse.in_carry
+        return 0 if inside else self.extra
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Spikes; with lengths, zero from step ``lengths + tail`` on."""
+        tail = self.tail
+        x = self.current(x, tail)
+        if lengths is not None:
+            lengths = lengths + tail
+        if self.norm is not None:
+            x = self.norm(x, lengths) if isinstance(self.norm, BatchNorm) else self.norm(x)
+        if self.current_dropout is not None:
+            x = self.current_dropout(x)
+        x = self.neuron(x)
+        if self.dropout is not None:
+            x = self.dropout(x)
+        return x if lengths is None else torch.where(valid_steps(x, lengths), x, 0.0)
+
+
+class TemporalHead(_Connected):
+    """Synapses -> norm -> membranes that never fire -> readout; norm, membranes and readout may be None."""
+
+    def __init__(
+        self, synapse: nn.Linear | DelayLinear, membrane: nn.Module | None, readout: nn.Module | None,
+        norm: nn.Module | None = None, extra: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.synapse, self.norm, self.membrane, self.readout, self.extra = synapse, norm, membrane, readout, extra
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The readout of the valid steps, or without a readout what it would get, ``[T + tail, B, classes]``."""
+        inside = isinstance(self.synapse, Stateful) and self.synapse.in_carry
+        tail = 0 if inside else self.extra
+        x = self.current(x, tail)
+        if lengths is not None:
+            lengths = lengths + tail
+        if self.norm is not None:
+            x = self.norm(x, lengths) if isinstance(self.norm, BatchNorm) else self.norm(x)
+        if self.membrane is not None:
+            x = self.membrane(x)
+        return x if self.readout is None else self.readout(x, lengths)
+
+
+class TemporalClassifier(Classifier):
+    """Base: ``blocks`` and a ``head`` on ``[T, B, in_features]``, and what a training script asks of such a network."""
+
+    in_features: int
+    blocks: nn.ModuleList
+    head: TemporalHead
+    evaluation_copy = False
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits ``[B, num_classes]``, or without a readout what it would get at each step.
+
+        Args:
+            x: ``[T, B, in_features]``, floating.
+            lengths: ``[B]``, valid steps of each sample. A sample then answers as if it were alone. None: all steps.
+
+        Raises:
+            ValueError: x is not ``[T, B, in_features]``, or lengths not ``[B]``.
+            TypeError: x is not floating, or wider than the weights.
+        """
+        require_sequence(x, self.in_features, self.head.synapse.weight.dtype, self.variant or type(self).__name__)
+        x = self.forward_features(x, lengths)
+        if lengths is not None:
+            lengths = lengths + sum(_tail(block) for block in self.blocks)
+        return self.forward_head(x, lengths)
+
+    def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Output of the last block, ``[T + tails, B, num_features]``."""
+        if lengths is not None:
+            x = torch.where(valid_steps(x, lengths), x, 0.0)
+        for block in self.blocks:
+            again = self.grad_checkpointing and torch.is_grad_enabled()
+            x = checkpoint(block, x, lengths) if again else block(x, lengths)
+            if lengths is not None:
+                lengths = lengths + _tail(block)
+        return x
+
+    def forward_head(self, x: Tensor, lengths: Tensor | None = None, pre_logits: bool = False) -> Tensor:
+        """The answer, from the features and their valid steps."""
+        return x if pre_logits else self.head(x, lengths)
+
+    def make_head(self, num_classes: int) -> TemporalHead:
+        """A fresh head."""
+        raise NotImplementedError
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh head for another number of classes in place of the old one."""
+        old = self.head.synapse.weight
+        self.num_classes = self.arguments["num_classes"] = num_classes
+        self.head = self.make_head(num_classes).to(old.device, old.dtype).train(self.training)
+
+    def parameter_groups(self) -> ParameterGroups:
+        """The trainable parameters, sorted by what an optimiser should do with them."""
+        return parameter_groups(self)
+
+    def schedules(self, epochs: int) -> list[Any]:
+        """What changes from epoch to epoch beside the learning rates: objects with ``step()``, once an epoch."""
+        return []
+
+    def clamp_(self) -> None:
+        """Bring parameters back into their ranges; call it after each step of the optimiser."""
+        for layer in self.modules():
+            if layer is not self and hasattr(layer, "clamp_"):
+                layer.clamp_()  # type: ignore[operator]
+
+    def discretize(self) -> TemporalClassifier:
+        """Return the network that the paper evaluates, a copy in eval mode: every delay in whole steps."""
+        return _rounded(evaluation_copy(self, lambda layer: None))
+
+    def without_delays(self) -> TemporalClassifier:
+        """Return the evaluated network with every delay at its least: what is left shows how much the delays carry."""
+        twin = copy.deepcopy(self)
+        with torch.no_grad():
+            for layer in twin.modules():
+                if hasattr(layer, "discretize") and hasattr(layer, "delay") and not isinstance(layer, DelayLinear):
+                    layer.delay.zero_()  # type: ignore[operator]
+        return _rounded(evaluation_copy(twin, lambda layer: layer.P.fill_(layer.max_delay)))
+
+
+def _tail(block: nn.Module) -> int:
+    inner = block.layer if isinstance(block, Bidirectional) else block
+    return inner.tail if isinstance(inner, TemporalBlock) else 0
+
+
+def _rounded(twin: Any) -> Any:
+    """Round the delays of recurrent layers in place of a copy; those of synapses are rounded already."""
+    for block in twin.blocks:
+        if hasattr(block, "neuron") and hasattr(block.neuron, "discretize"):
+            block.neuron = block.neuron.discretize()
+    return twin
