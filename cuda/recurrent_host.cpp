@@ -55,3 +55,86 @@ extern "C" void step_backward(const StepArguments *arguments) {
     SCALARS(EMPTY)
   }
 }
+
+// The whole loop, where what comes back is the last output times one matrix (and a mask): rows never meet, so a thread
+// takes its rows through all steps.
+struct LoopArguments {
+  StepArguments step;            // x .. g_x are not used but g
+  int64_t steps, current_rows, history_rows;   // fewer rows than steps go round
+  const real *weight, *mask;     // [lanes, lanes] as (target, source); [rows, lanes] or null
+  real *packed;                  // [padded(lanes), lanes]
+  const real *x;                 // [steps, rows, lanes]
+  real *heard;                   // [1 + steps, rows, lanes]: the past, then the outputs
+  real *current;                 // [current_rows, rows, lanes]
+  real *history;                 // [history_rows, rows, states, lanes]
+  const real *g_out;             // [steps, rows, lanes] or null
+  real *g_current;               // [steps, rows, lanes]
+  real *arriving;                // [steps + 1, rows, lanes]: g_current times the mask, then zeros; g_current without one
+};
+
+extern "C" int64_t loop_packed(int64_t lanes) { return padded(lanes) * lanes; }
+
+extern "C" void loop_pages(void *start, int64_t bytes) { large_pages(start, bytes); }
+
+extern "C" void loop_forward(const LoopArguments *arguments) {
+  const LoopArguments &loop = *arguments;
+  const StepArguments &step = loop.step;
+  const Arguments a = coefficients_alone(step);
+  const int64_t n = step.lanes, size = step.rows * n, chunks = std::min(step.threads, parts(step.rows, kBlock));
+  pack(loop.weight, 1, n, n, loop.packed);
+#pragma omp parallel for schedule(static) num_threads(chunks) if (chunks > 1)
+  for (int64_t chunk = 0; chunk < chunks; chunk++) {
+    const int64_t blocks = parts(step.rows, kBlock);
+    const int64_t begin = chunk * blocks / chunks * kBlock, end = std::min((chunk + 1) * blocks / chunks * kBlock, step.rows);
+    Scratch scratch(end - begin, n);
+    for (int64_t t = 0; t < loop.steps; t++) {
+      product(loop.heard + t * size + begin * n, end - begin, n, loop.packed, true, scratch);
+      real *const before = loop.history + t % loop.history_rows * size * kStates;
+      real *const after = loop.history + (t + 1) % loop.history_rows * size * kStates;
+      for (int64_t row = begin; row < end; row++) {
+        const real *__restrict x = loop.x + t * size + row * n;
+        const real *__restrict back = scratch.into + (row - begin) * padded(n);
+        real *__restrict current = loop.current + t % loop.current_rows * size + row * n;
+        if (loop.mask)
+          for (int64_t i = 0; i < n; i++) current[i] = x[i] + back[i] * loop.mask[row * n + i];
+        else
+          for (int64_t i = 0; i < n; i++) current[i] = x[i] + back[i];
+        forward_step<true>(a, coefficients_of(a, 0), before + row * kStates * n, after + row * kStates * n, n, current,
+                           loop.heard + (t + 1) * size + row * n, 0, n);
+      }
+    }
+  }
+}
+
+extern "C" void loop_backward(const LoopArguments *arguments) {
+  const LoopArguments &loop = *arguments;
+  const StepArguments &step = loop.step;
+  const Arguments a = coefficients_alone(step);
+  const int64_t n = step.lanes, size = step.rows * n, chunks = std::min(step.threads, step.segments);
+  pack(loop.weight, n, 1, n, loop.packed);
+#pragma omp parallel for schedule(static) num_threads(chunks) if (chunks > 1)
+  for (int64_t chunk = 0; chunk < chunks; chunk++) {
+    const int64_t first = chunk * step.segments / chunks, last = (chunk + 1) * step.segments / chunks;
+    const int64_t begin = first * step.rows / step.segments, end = last * step.rows / step.segments;
+    Scratch scratch(end - begin, n);
+    for (int64_t t = loop.steps - 1; t >= 0; t--) {
+      product(loop.arriving + (t + 1) * size + begin * n, end - begin, n, loop.packed, false, scratch);
+      for (int64_t segment = first; segment < last; segment++) {
+        double *const sums = step.sums + segment * kTensors * n;
+        real *const recent = step.recent + segment * kTensors * n;
+        for (int64_t row = segment * step.rows / step.segments; row < (segment + 1) * step.rows / step.segments; row++) {
+          const int64_t here = t * size + row * n;
+          real *__restrict g_s = scratch.into + (row - begin) * padded(n);
+          if (loop.g_out)
+            for (int64_t i = 0; i < n; i++) g_s[i] += loop.g_out[here + i];
+          backward_step<false>(a, coefficients_of(a, 0), loop.history + (t * size + row * n) * kStates,
+                               step.g + row * kStates * n, n, loop.current + here, g_s, loop.g_current + here, recent,
+                               sums, 0, n);
+          if (loop.mask)
+            for (int64_t i = 0; i < n; i++) loop.arriving[here + i] = loop.g_current[here + i] * loop.mask[row * n + i];
+        }
+        SCALARS(EMPTY)
+      }
+    }
+  }
+}

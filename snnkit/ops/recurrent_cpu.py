@@ -1,4 +1,8 @@
-"""A step of the recurrent loop on the CPU: ``cuda/recurrent_host.cpp``, called on memory that lasts for the loop."""
+"""The recurrent loop on the CPU: ``cuda/recurrent_host.cpp``, on memory that lasts for the loop.
+
+Where what comes back is one product of the last output, the whole loop is compiled, product and all
+(``cuda/product_host.cpp``); else a step of the neuron is, and the products are torch's.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from snnkit.ops.program import Program
 from snnkit.ops.sources import source
 
 _pack = struct.Struct("15q").pack  # struct StepArguments
+_pack_loop = struct.Struct("28q").pack  # struct LoopArguments
 _SEGMENTS = 16  # parts of the batch whose parameter gradients are summed apart: set by the shape, not by the threads
 
 
@@ -22,16 +27,25 @@ class _Kernel:
     """The compiled step of a program, for a number type and a layout of the coefficients."""
 
     def __init__(self, program: Program, dtype: torch.dtype, layout: str) -> None:
-        library = cpu.library(f"{scan_cpu.text(program, dtype, layout, ())}\n{source('recurrent_host.cpp')}")
+        texts = scan_cpu.text(program, dtype, layout, ()), source("product_host.cpp"), source("recurrent_host.cpp")
+        library = cpu.library("\n".join(texts))
         self.forward, self.backward = library.step_forward, library.step_backward
-        for function in (self.forward, self.backward):
+        self.loop_forward, self.loop_backward = library.loop_forward, library.loop_backward
+        for function in (self.forward, self.backward, self.loop_forward, self.loop_backward):
             function.argtypes = [ctypes.c_void_p]
             function.restype = None
+        self.packed, self.pages = library.loop_packed, library.loop_pages
+        self.packed.argtypes, self.packed.restype = [ctypes.c_int64], ctypes.c_int64
+        self.pages.argtypes, self.pages.restype = [ctypes.c_void_p, ctypes.c_int64], None
 
 
 @functools.lru_cache(maxsize=1024)
 def _kernel(program: Program, dtype: torch.dtype, layout: str) -> _Kernel:
     return _Kernel(program, dtype, layout)
+
+
+def _at(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 class CompiledStep:
@@ -60,6 +74,9 @@ class CompiledStep:
         self._g_state = 0 if g_state is None else g_state.data_ptr()
         self._g_current = 0 if g_current is None else g_current.data_ptr()
         self._kernel = _kernel(program, out.dtype, letters)
+        for large in (current, history, out) if g_state is None else (g_current,):
+            if large is not None:  # fresh pages cost more than the arithmetic: ask for large ones before writing
+                self._kernel.pages(large.data_ptr(), large.numel() * large.element_size())
 
     def forward(self, t: int) -> None:
         """out[t], history[t + 1] = step(current[t], history[t])."""
@@ -73,6 +90,25 @@ class CompiledStep:
         x, before = self._current + t * self._row, self._history + t * self._states
         g = (g_s.data_ptr(), self._g_state, self._g_current + t * self._row)
         self._kernel.backward(_pack(*self._head, x, 0, before, 0, *g, *self._tail))
+
+    def whole_forward(self, x: Tensor, weight: Tensor, mask: Tensor | None, heard: Tensor) -> None:
+        """All steps, with ``feedback[t] = mask * W heard[t]``; heard is the past, then the outputs to be filled."""
+        x, weight, mask = x.contiguous(), weight.contiguous(), None if mask is None else mask.contiguous()
+        packed = x.new_empty(self._kernel.packed(x.shape[2]))
+        step = (*self._head, 0, 0, 0, 0, 0, 0, 0, *self._tail)
+        places = *map(_at, (weight, mask, packed, x, heard)), self._current, self._history
+        self._kernel.loop_forward(_pack_loop(*step, len(x), self._rows, self._rounds, *places, 0, 0, 0))
+
+    def whole_backward(self, g_out: Tensor | None, weight: Tensor, mask: Tensor | None, arriving: Tensor) -> None:
+        """All steps in reverse; arriving, ``[T + 1, B, N]``, zeros at its end, gets the gradients of the feedback."""
+        g_out = None if g_out is None else g_out.contiguous()
+        weight, mask = weight.contiguous(), None if mask is None else mask.contiguous()
+        packed = arriving.new_empty(self._kernel.packed(arriving.shape[2]))
+        step = (*self._head, 0, 0, 0, 0, 0, self._g_state, 0, *self._tail)
+        head = (len(arriving) - 1, self._rows, self._rounds, *map(_at, (weight, mask, packed)), 0, 0)
+        self._kernel.loop_backward(
+            _pack_loop(*step, *head, self._current, self._history, _at(g_out), self._g_current, _at(arriving))
+        )
 
     def coefficient_gradients(self, coefficients: Sequence[Tensor]) -> list[Tensor]:
         """Their sums over all steps so far."""

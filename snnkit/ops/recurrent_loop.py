@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from snnkit.ops.recurrent_cpu import CompiledStep
 from snnkit.ops.recurrent_step import step_of
 from snnkit.ops.scan_operator import kind_of
 
@@ -29,13 +30,16 @@ def forward_loop(
     current = x.new_empty(steps if keep else 1, batch, size)
     history = x.new_empty(steps + 1 if keep or kind.record else 2, batch, len(before), size)
     mixed = x.new_empty(0 if taps is None else len(current), batch, size)
+    step = step_of(kind.program, coefficients, numbers, current, history, outputs[lags:])
     for place, state in zip(history[0].unbind(1), before, strict=True):
         place.copy_(state)
-    step = step_of(kind.program, coefficients, numbers, current, history, outputs[lags:])
-    back = _Forward(x, weight, taps, mask, outputs, current, mixed)
-    for t in range(steps):
-        back.current(t)
-        step.forward(t)
+    if isinstance(step, CompiledStep) and taps is None and weight.ndim == 2:
+        step.whole_forward(x, weight, mask, outputs)
+    else:
+        back = _Forward(x, weight, taps, mask, outputs, current, mixed)
+        for t in range(steps):
+            back.current(t)
+            step.forward(t)
     last = history[steps % len(history)]
     after = [_own(state) for state in last.unbind(1)] if kind.final else []
     traces = [_own(history[1:, :, kind.program.states.index(name)]) for name in kind.record]
@@ -103,7 +107,10 @@ def backward_loop(
     masked = torch.empty_like(out[0]) if mask is not None and steps else None
     step = step_of(kind.program, coefficients, numbers, current, history, out, g_state, g_current)
     g_s = out.new_empty(batch, size)
-    for t in range(steps - 1, -1, -1):
+    whole = isinstance(step, CompiledStep) and taps is None and weight.ndim == 2 and all(g is None for g in g_traces)
+    if isinstance(step, CompiledStep) and whole:
+        step.whole_backward(g_out, weight, mask, arriving)
+    for t in range(-1 if whole else steps - 1, -1, -1):
         _gather(g_s, None if g_out is None else g_out[t], arriving[t + 1 : t + 1 + lags], weight, taps)
         for name, g in zip(kind.record, g_traces, strict=True):
             if g is not None:

@@ -167,11 +167,64 @@ def test_the_compiled_step_is_the_scans_own_kernel_bit_for_bit(name, monkeypatch
     results = []
     for step in (recurrent_step.step_of, recurrent_step.Step):
         monkeypatch.setattr("snnkit.ops.recurrent_loop.step_of", step)
-        given = numbers("plain", names=tuple(neuron.states))
+        given = numbers("axonal", names=tuple(neuron.states))  # the products are torch's in both
         out, state, _ = recurrent_scan(plan_of(neuron), neuron.parameters(), **given, final=True)
         results.append([out, *state.values(), *torch.autograd.grad(loss_of(out, state, {}), leaves(given))])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert implementation(out).__name__.endswith("scan_cpu")
+
+
+def wide(batch: int, size: int, steps: int, dtype: torch.dtype = torch.float64):
+    """Weights, input and a learnt coefficient of a layer that spans several blocks and panels of the product."""
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(size, size, generator=g, dtype=torch.float64) / size**0.5
+    x = 2 * torch.randn(steps, batch, size, generator=g, dtype=torch.float64)
+    tau = torch.linspace(1.2, 3.0, size, dtype=torch.float64)
+    return [v.to(dtype).requires_grad_() for v in (x, weight, tau)]
+
+
+def run(x: torch.Tensor, weight: torch.Tensor, tau: torch.Tensor) -> list[torch.Tensor]:
+    """Output, and the gradients of a number that weighs all of it."""
+    neuron = LIF(tau=2.0).bind({"tau": tau})
+    out = recurrent_scan(plan_of(neuron), neuron.parameters(), x, weight, x.new_zeros(1, *x.shape[1:])).output
+    return [out, *torch.autograd.grad((out * x.detach()).sum(), [x, weight, tau])]
+
+
+@needs_compiler
+@pytest.mark.parametrize("batch, size", [(1, 37), (8, 32), (11, 37), (9, 70)])
+def test_the_compiled_product_is_right_at_every_edge_of_blocks_and_panels(batch, size):
+    x, weight, tau = wide(batch, size, 6)
+    out, *found = run(x, weight, tau)
+    state = {"v": x.new_zeros(batch, size)}
+    neuron = LIF(tau=2.0).bind({"tau": tau})
+    plain = plain_recurrence(neuron, x, weight, x.new_zeros(1, batch, size), state)[0]
+    assert torch.equal(out, plain) and 0.1 < out.mean() < 0.6
+    expected = torch.autograd.grad((plain * x.detach()).sum(), [x, weight, tau])
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+@needs_compiler
+def test_a_sample_does_not_see_its_batch_mates_to_the_last_bit():
+    x, weight, tau = wide(11, 37, 9, torch.float32)
+    out, g_x, *_ = run(x, weight, tau)
+    for rows in ([3], [0, 5, 10], list(range(9, -1, -1))):
+        alone, g_alone, *_ = run(x[:, rows].detach().requires_grad_(), weight, tau)
+        assert torch.equal(alone, out[:, rows]) and torch.equal(g_alone, g_x[:, rows])
+
+
+@needs_compiler
+def test_the_number_of_threads_changes_no_bit():
+    given, threads, results = wide(70, 512, 3, torch.float32), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            out, g_x, _, g_tau = run(*given)  # the gradient of the weights is torch's own product
+            results.append((out, g_x, g_tau))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_a_second_derivative_is_refused():
