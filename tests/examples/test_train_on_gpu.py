@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.examples import EXAMPLES
 from tests.examples.scripts import ENVIRONMENT, SMALL
-from tests.examples.test_train_shd import same_run, weights
+from tests.examples.runs import same_run, weights
 from tests.on_gpu import gpus
 
 HERE = [argument for argument in SMALL if argument != "--cpu"]

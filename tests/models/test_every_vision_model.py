@@ -323,6 +323,11 @@ def test_neurons_of_spikingjelly_serve_as_well(name):
     torch.testing.assert_close(model(x), ours(x), rtol=1e-9, atol=1e-9)
 
 
+def own_neuron(v_threshold: float) -> LIF:
+    """A function that makes neurons."""
+    return LIF(v_threshold=v_threshold)
+
+
 @every_class
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
@@ -331,7 +336,7 @@ def test_neurons_of_spikingjelly_serve_as_well(name):
         (dict(neuron=IF, tau=2.0), TypeError, "IF has no 'tau'"),
         (dict(neuron="PLIF"), TypeError, "neuron must be a class such as PLIF, or a function .*got str"),
         (dict(neuron=LIF()), TypeError, "neuron must be a class such as PLIF, or a function .*got LIF"),
-        (dict(neuron=lambda v_threshold: LIF(v_threshold=v_threshold), tau=3.0), TypeError, "tau is set by your own"),
+        (dict(neuron=own_neuron, tau=3.0), TypeError, "tau is set by your own"),
         (dict(neuron=LIF, surrogate="atan"), TypeError, "surrogate"),
         (dict(neuron=LIF, v_rest=0.0), TypeError, "has no 'v_rest'. Near: v_reset"),
         (dict(readout=MeanOverTime()), TypeError, "readout must be a class such as MeanOverTime"),
@@ -346,7 +351,7 @@ def test_neurons_of_spikingjelly_serve_as_well(name):
         (dict(drop_path_rate=None), ValueError, r"drop_path_rate must be in \[0, 1\), got None"),
         (dict(global_pool="max"), ValueError, "global_pool must be 'avg'"),
     ],
-    ids=str,
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_impossible_keywords_are_refused_with_the_remedy(name, keywords, error, message):
     with pytest.raises(error, match=message):
