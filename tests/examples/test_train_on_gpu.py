@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from tests.examples import EXAMPLES
-from tests.examples.scripts import ENVIRONMENT, SMALL
 from tests.examples.runs import same_run, weights
+from tests.examples.scripts import ENVIRONMENT, SMALL
 from tests.on_gpu import gpus
 
 HERE = [argument for argument in SMALL if argument != "--cpu"]
