@@ -149,7 +149,7 @@ def evaluation_copy(model: Network, change: Callable[[DelayLinear], object]) -> 
             with torch.no_grad():
                 change(part.synapse)
             part.synapse.clamp_()
-            part.synapse = part.synapse.discretize()  # type: ignore[assignment]
+            part.synapse = part.synapse.discretize()
     return twin
 
 

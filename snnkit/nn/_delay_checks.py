@@ -11,9 +11,10 @@ from torch import Tensor
 from snnkit.ops.delay import Profile
 
 
-def require_sizes(in_features: int, out_features: int, max_delay: int, groups: int, kernel_count: int) -> None:
+def require_sizes(max_delay: int, groups: int | None = None, **sizes: int) -> None:
     """Raise for sizes that are not whole, below 1, or not divided by groups."""
-    sizes = {"in_features": in_features, "out_features": out_features, "groups": groups, "kernel_count": kernel_count}
+    if groups is not None:
+        sizes["groups"] = groups
     for name, value in (sizes | {"max_delay": max_delay}).items():
         if not isinstance(value, Integral):
             raise TypeError(f"{name} must be a whole number, got {value!r}.")
@@ -22,8 +23,10 @@ def require_sizes(in_features: int, out_features: int, max_delay: int, groups: i
             raise ValueError(f"{name} must be at least 1, got {value}.")
     if max_delay < 1:
         raise ValueError(f"max_delay counts the taps, at least 1 (delay 0 only), got {max_delay}.")
-    if in_features % groups or out_features % groups:
-        raise ValueError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}.")
+    if groups is not None and any(sizes[name] % groups for name in ("in_features", "out_features")):
+        raise ValueError(
+            f"groups={groups} must divide in_features={sizes['in_features']} and out_features={sizes['out_features']}."
+        )
 
 
 def require_profile(profile: Any) -> None:

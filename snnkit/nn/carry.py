@@ -26,6 +26,7 @@ class _Slot:
         self.state: dict[str, Tensor] | None = None
         self.initial: Mapping[str, Tensor | float] = {}
         self.features: tuple[int, ...] | None = None
+        self.prepared: Any = None  # what the layer has worked out from its parameters, for the time of the block
         self.ran = False  # in the forward pass of the model that is under way
 
     def read(self, batch: int, features: tuple[int, ...] | None) -> dict[str, Tensor] | None:
@@ -143,6 +144,11 @@ class Stateful(NamedArguments, nn.Module):
         """
         if self._slot is not None and not recomputing():
             self._slot.write(state, initial)
+
+    def kept_in_place(self) -> None:
+        """In place of ``keep``: what ``carried`` gave has itself been brought up to date, without a graph."""
+        if self._slot is not None:
+            self._slot.ran = self._slot.owner.under_way
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OF_A_BLOCK}

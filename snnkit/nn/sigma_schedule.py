@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from snnkit.nn.delay import _Delayed
+from snnkit.nn._delay_positions import Positioned
 from snnkit.ops.delay import Triangle
 
 
@@ -46,7 +46,7 @@ class SigmaSchedule:
         self.epoch, self.final_epoch = 0, final_epoch
         self._layers: list[tuple[nn.Parameter, float]] = []
         for layer in model.modules():
-            if isinstance(layer, _Delayed) and layer.SIG is not None:
+            if isinstance(layer, Positioned) and layer.SIG is not None:
                 last = target or (1.0 if isinstance(layer.profile, Triangle) else 0.23)
                 first = (start or max(layer.max_delay // 2, last)) if final_epoch else last
                 self._layers.append((layer.SIG, (last / first) ** (1 / max(final_epoch, 1))))
