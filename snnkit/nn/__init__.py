@@ -5,6 +5,7 @@ from typing import Any
 from snnkit._suggest import nearest
 from snnkit.nn import losses
 from snnkit.nn.attention import SDSA1, SDSA2, SDSA3, SDSA4, SSA, ChannelQK, SpikeAttention, TokenQK
+from snnkit.nn.axonal_delay import AxonalDelay
 from snnkit.nn.carry import Stateful, carry
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayConv1d, DelayLinear
@@ -77,6 +78,7 @@ __all__ = [
     "SDSA4",
     "SSA",
     "AdLIF",
+    "AxonalDelay",
     "BatchNorm",
     "Bidirectional",
     "Block",
