@@ -65,6 +65,8 @@ def read_settings(
         return _resumed(kind, folder, values | ({"config": config} if config else {})), folder
     path = Path(config) if config else _default_recipe(kind, values)
     recipe = read_recipe(kind, path) if path else {}
+    if hasattr(kind, "recipe_for"):
+        recipe = kind.recipe_for(recipe, values.get("model") or "")
     settings = kind(**recipe | values)
     _refuse_unused(settings, values)
     return settings, None

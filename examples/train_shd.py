@@ -2,6 +2,7 @@
 
   python examples/train_shd.py                              handwritten digits, nothing to download, a minute or two
   python examples/train_shd.py --dataset shd --root DIR     SHD, SSC, or any set in the layout of their HDF5 files
+  python examples/train_shd.py --model radlif_shd           any temporal model of `python -m snnkit list`
   python examples/train_shd.py --resume                     go on with the newest run in runs/, bit for bit
   torchrun --nproc_per_node 2 examples/train_shd.py ...     several processes share each batch
 
@@ -31,11 +32,15 @@ from snnkit import data as snn_data
 from snnkit._suggest import nearest
 from snnkit.equations.surrogates import ATan
 from snnkit.models import DelaySNN, FixedDelays, LearntDelays
+from snnkit.models import _registry as registry
 from snnkit.nn import LastStep, MaxOverTime, MeanOverTime, SumOfSoftmax, SumOverTime, unit_rates
 from snnkit.nn.losses import cross_entropy
 from snnkit.nn.sigma_schedule import SigmaSchedule
 from snnkit.ops.delay import Bilinear, Gauss, Triangle
 
+# What a recipe says of its own network; another kind of network keeps its own values.
+NETWORK = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
+NETWORK += "filter_tau learn_filter bias dropout".split()
 READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
 READOUTS["spike_count"] = SumOverTime  # of output neurons that fire
 PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(), "bilinear": Bilinear()}
@@ -114,6 +119,13 @@ class Settings:
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
 
+    @classmethod
+    def recipe_for(cls, recipe: dict[str, Any], model: str) -> dict[str, Any]:
+        """A recipe without what it says of its network, if the model on the command line is of another kind."""
+        if not model or kind_of(model) is kind_of(recipe.get("model", "delay_snn_shd")):
+            return recipe
+        return {key: value for key, value in recipe.items() if key not in (*NETWORK, "model", "surrogate", "loss")}
+
     @property
     def has_width(self) -> bool:
         """Whether delays have a width: the gauss, the wide triangle, and the other one if its width is learnt."""
@@ -170,12 +182,24 @@ def load_data(settings: Settings) -> Data:
     return Data(snn_data.Part(train, chosen, augmentation(s), s.seed), valid, test)
 
 
-def build_model(settings: Settings, data: Data) -> DelaySNN:
-    """The network for this data."""
+def kind_of(model: str) -> Any:
+    """The class of a registered model; None for an unknown name, which is refused when it is built."""
+    entry = registry.entries.get(model)
+    return next((cls for cls in registry.classes.values() if entry and entry.__module__ == cls.__module__), None)
+
+
+def build_model(settings: Settings, data: Data) -> Any:
+    """The network for this data: a DelaySNN, or another temporal model with its own values for what is not given."""
     s = settings
-    own = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
-    own += "filter_tau learn_filter bias dropout".split()
-    arguments = {name: getattr(s, name) for name in own if getattr(s, name) is not None}
+    arguments = {name: getattr(s, name) for name in NETWORK if getattr(s, name) is not None}
+    name, kind = s.model or f"delay_snn_{s.dataset}", kind_of(s.model or f"delay_snn_{s.dataset}")
+    if kind is not None and kind is not DelaySNN:
+        sizes: dict[str, Any] = dict(in_features=data.test[0][0].shape[1], num_classes=len(data.test.classes))
+        if s.surrogate is not None:
+            arguments["surrogate"] = ATan(s.surrogate)
+        if s.loss != "sum":
+            arguments["readout"] = READOUTS[s.loss]
+        return snnkit.create_model(name, **sizes, **arguments)
     if s.surrogate is not None:
         arguments["surrogate"] = ATan(s.surrogate)
     if s.loss == "spike_count":
@@ -185,7 +209,7 @@ def build_model(settings: Settings, data: Data) -> DelaySNN:
         width = s.sigma or 1.0  # a width of 0 has no gradient; where it is not learnt, SigmaSchedule sets it
     learnt = LearntDelays(PROFILES[s.profile], width, s.learn_width)
     return snnkit.create_model(
-        s.model or f"delay_snn_{s.dataset}",
+        name,
         in_features=data.test[0][0].shape[1],
         num_classes=len(data.test.classes),
         delays={"learnt": learnt, "fixed": FixedDelays(), "none": None}[s.delays],
@@ -194,7 +218,7 @@ def build_model(settings: Settings, data: Data) -> DelaySNN:
     )
 
 
-def build_optimizers(model: DelaySNN, settings: Settings) -> tuple[list[torch.optim.Optimizer], list[Any]]:
+def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.Optimizer], list[Any]]:
     """Optimisers of weights and delays; what follows the epochs: their learning rates, the width of the delays."""
     s, groups = settings, model.parameter_groups()
     if s.optimizer not in list_optimizers():
@@ -212,7 +236,9 @@ def build_optimizers(model: DelaySNN, settings: Settings) -> tuple[list[torch.op
     if groups.positions:
         optimizers.append(torch.optim.Adam(groups.positions, s.lr_delay))
         schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
-    if model.sigma is not None and not s.learn_width:
+    if not isinstance(model, DelaySNN):
+        schedules += model.schedules(s.epochs)
+    elif model.sigma is not None and not s.learn_width:
         schedules.append(SigmaSchedule(model, int(s.sigma_share * s.epochs), s.sigma))
     return optimizers, schedules
 
@@ -305,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.save(at, model, *optimizers, *schedules)
     snnkit.load_checkpoint(model, run.best_model())
     twins = {"test": model.discretize()}
-    if settings.delays != "none":
+    if settings.delays != "none" and any(True for _ in model.delay_layers()):
         twins["test_without_delays"] = model.without_delays()
     scores = {name: evaluate(twin, data.test, settings, accelerator) for name, twin in twins.items()}
     write_report(run, settings, model, data, scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from snnkit.models._delay_groups import ParameterGroups, parameter_groups
 from snnkit.models._delay_layers import _Connected, evaluation_copy, require_sequence
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayLinear
+from snnkit.nn.delayed_recurrence import DelayedRecurrence
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.recurrent import Bidirectional
 from snnkit.nn.time import Stateful, valid_steps
@@ -136,6 +138,10 @@ class TemporalClassifier(Classifier):
         """What changes from epoch to epoch beside the learning rates: objects with ``step()``, once an epoch."""
         return []
 
+    def delay_layers(self) -> Iterator[Any]:
+        """The layers with delays, from input to output, at the synapses and recurrent ones."""
+        return (layer for layer in self.modules() if isinstance(layer, (DelayLinear, DelayedRecurrence)))
+
     def clamp_(self) -> None:
         """Bring parameters back into their ranges; call it after each step of the optimiser."""
         for layer in self.modules():
@@ -151,8 +157,8 @@ class TemporalClassifier(Classifier):
         twin = copy.deepcopy(self)
         with torch.no_grad():
             for layer in twin.modules():
-                if hasattr(layer, "discretize") and hasattr(layer, "delay") and not isinstance(layer, DelayLinear):
-                    layer.delay.zero_()  # type: ignore[operator]
+                if isinstance(layer, DelayedRecurrence):
+                    layer.delay.zero_()
         return _rounded(evaluation_copy(twin, lambda layer: layer.P.fill_(layer.max_delay)))
 
 
@@ -164,6 +170,6 @@ def _tail(block: nn.Module) -> int:
 def _rounded(twin: Any) -> Any:
     """Round the delays of recurrent layers in place of a copy; those of synapses are rounded already."""
     for block in twin.blocks:
-        if hasattr(block, "neuron") and hasattr(block.neuron, "discretize"):
+        if isinstance(getattr(block, "neuron", None), DelayedRecurrence):
             block.neuron = block.neuron.discretize()
     return twin
