@@ -30,6 +30,10 @@ class VisionSettings:
     tet_share: float = option(1e-3, "tet: lambda, the share of the pull")
     smoothing: float = option(0.1, "label smoothing")
 
+    on_device: tuple[str, ...] = option(
+        (), "augmentation of whole batches on the device, which then holds the set, KIND=AMOUNT ...: "
+        "flip=0.5 shift=4 rotate=15 shear=0.2 zoom=0.2 erase=0.25 contrast=0.3 brightness=0.3"
+    )  # fmt: skip
     mixup: float = option(0.0, "augmentation: a of Mixup's Beta(a, a); 0: none")
     cutmix: float = option(0.0, "augmentation: a of CutMix's; 0: none")
     mix_probability: float = option(1.0, "of mixing a batch")

@@ -21,6 +21,7 @@ import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
 from _clips import AUGMENTS, FRAMINGS, READERS, event_parts
+from _device_augment import Augmented, BatchAugment
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
@@ -73,6 +74,8 @@ class Settings(VisionSettings):
         ):
             if name in given and not used and getattr(self, name):
                 return f"{why}, got --{name.replace('_', '-')}. Leave it out, or change the other."
+        if self.on_device and self.augment != "none":
+            return f"--on-device replaces all other augmentation, got --augment {self.augment}. Add --augment none."
         return super().unused(given)
 
 
@@ -96,7 +99,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
         provenance = {part: snn_data.provenance(getattr(data, part)) for part in ("train", "test")}
-        if not settings.workers:
+        if settings.on_device:
+            change = BatchAugment.parsed(settings.on_device)
+            data = data._replace(train=Augmented(data.train, device, change, settings.seed, "nearest"))
+        if settings.on_device or not settings.workers:
             data = Data(*(on_device(part, device) for part in data))
         classes = len(data.train.classes)
         model = build_model(settings, data.test[0][0].shape[1], classes)

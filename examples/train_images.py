@@ -21,6 +21,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
+from _device_augment import Augmented, BatchAugment
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
@@ -79,6 +80,10 @@ class Settings(VisionSettings):
                 return f"there is no distillation without --teacher, got --{name.replace('_', '-')}."
         if self.teacher and self.loss == "tet":
             return "--teacher is for --loss mean, got tet. Choose one of the two."
+        others = ("crop_scale", "crop_pad", "augment", "jitter", "erase")
+        for name in others if self.on_device else ():
+            if name in given and getattr(self, name):
+                return f"--on-device replaces all other augmentation, got --{name.replace('_', '-')}."
         if "operations" in given and self.operations and not self.augment.startswith("rand"):
             return "--operations are those of a rand- policy: add --augment rand-m9-n1, or leave them out."
         return super().unused(given)
@@ -121,12 +126,13 @@ def load_data(settings: Settings) -> Data:
         if len(values) != count:
             raise ValueError(f"--{name} takes {count} numbers, got {len(values)}.")
     plain = Fixed(create_transform(s.size, interpolation="bicubic", mean=s.mean, std=s.std, crop_pct=s.crop))
+    changed = plain if s.on_device else augmentation(s)
     if s.dataset == "digits":
         train, valid, test = (
             digit_pictures(part, s.validation, None if part == "train" else plain)
             for part in ("train", "valid", "test")
         )
-        return Data(snn_data.Part(train, range(len(train)), augmentation(s), s.seed), valid, test)
+        return Data(snn_data.Part(train, range(len(train)), changed, s.seed), valid, test)
     if not s.root:
         raise ValueError(f"--dataset {s.dataset} needs --root, the folder of the data.")
     if s.dataset == "folder":
@@ -148,7 +154,7 @@ def load_data(settings: Settings) -> Data:
     for part in (valid, found["test"]):
         if part.classes != train.classes:
             raise ValueError(f"{root}: train/ has {len(train.classes)} classes, another part has {len(part.classes)}.")
-    return Data(snn_data.Part(train, chosen, augmentation(s), s.seed), valid, found["test"])
+    return Data(snn_data.Part(train, chosen, changed, s.seed), valid, found["test"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -162,7 +168,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_settings(settings)
         seed_all(settings.seed)
         data = load_data(settings)
-        if not settings.workers:
+        if settings.on_device:
+            change = BatchAugment.parsed(settings.on_device)
+            data = data._replace(train=Augmented(data.train, device, change, settings.seed, "bilinear"))
+        if settings.on_device or not settings.workers:
             data = Data(*(on_device(part, device) for part in data))
         classes = len(data.train.classes)
         model = build_model(settings, 3, classes)

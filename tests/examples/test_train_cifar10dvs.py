@@ -12,6 +12,7 @@ from _clips import ToSize, augmentation, event_parts, frames
 from _settings import ABOUT, read_recipe
 from _vision import build_model, build_optimizer
 from _vision_report import as_picture
+from accelerate.state import AcceleratorState
 from PIL import Image
 from train_cifar10dvs import Settings, main
 
@@ -99,7 +100,8 @@ def test_a_recipe_says_where_it_comes_from_and_its_model_can_be_built(path):
     assert set(recipe) == {*ABOUT, "settings"}
     settings = Settings(**read_recipe(Settings, path))
     assert (recipe["effective_batch"], recipe["epochs"]) == (settings.batch, settings.epochs)
-    assert (recipe["augmentation"] == "none") == (settings.augment == "none" and not settings.mixup)
+    augmented = settings.augment != "none" or settings.mixup or settings.on_device
+    assert bool(augmented) == (recipe["augmentation"] != "none")
     with torch.device("meta"):
         model = build_model(settings, 2, 10)
     build_optimizer(model, settings, 3)
@@ -148,6 +150,7 @@ def test_only_sets_whose_classes_stay_are_mirrored():
         ("--framing time --window-ms 3", "--framing time has no length, got --window-ms"),
         ("--augment none --shift 3", "--augment none has no shift, got --shift"),
         ("--framing voxel --log-counts", "--framing voxel has no counts"),
+        ("--on-device shift=3 --augment spikformer", "--on-device replaces all other augmentation"),
         ("--steps 0", "--steps must be at least 1, got 0"),
         ("--window-ms 0 --framing window", "--window-ms must be > 0, got 0"),
     ],
@@ -155,6 +158,7 @@ def test_only_sets_whose_classes_stay_are_mirrored():
 def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(
     tmp_path, monkeypatch, events, arguments, message
 ):
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the first test's precision is all others', too
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main([*arguments.format(events=events).split(), "--cpu"])

@@ -15,8 +15,9 @@ from _pictures import Drawn, cifar_pictures, digit_pictures
 from _settings import ABOUT, read_recipe
 from _teacher import Teacher
 from _vision import build_model, build_optimizer, keyword, logits, parts
+from accelerate.state import AcceleratorState
 from PIL import Image
-from train_images import Settings, load_data, main
+from train_images import Settings, augmentation, load_data, main
 
 import snnkit
 from snnkit.data import Batch, generator
@@ -87,6 +88,7 @@ def test_a_recipe_says_where_it_comes_from_and_its_model_can_be_built(path):
     with torch.device("meta"):
         model = build_model(settings, 3, 10)
     build_optimizer(model, settings, 3)
+    augmentation(settings)
 
 
 def write_cifar(folder, coarse):
@@ -181,9 +183,12 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
         ("--layer-decay 0", "--layer-decay must be a share in (0, 1], got 0"),
         ("--init nowhere.safetensors", "nowhere.safetensors"),
         ("--optimizer adammw", "Near: adamw"),
+        ("--on-device shft=3", "--on-device has no 'shft'. Near: shift"),
+        ("--on-device shift=3 --crop-pad 2", "--on-device replaces all other augmentation, got --crop-pad"),
     ],
 )
 def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the first test's precision is all others', too
     monkeypatch.chdir(tmp_path)
     write_cifar(tmp_path / "cut", False)
     (tmp_path / "cut" / "data_batch_1.bin").write_bytes(bytes(6145))

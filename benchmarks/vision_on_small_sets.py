@@ -1,0 +1,246 @@
+"""Six vision models on three small sets, through examples/train_images.py and train_cifar10dvs.py.
+
+    python benchmarks/vision_on_small_sets.py --data DIR --out runs/small_sets         on a GPU, some ten minutes
+    python benchmarks/vision_on_small_sets.py --data DIR --out runs/try --tiny --cpu   whether all of it runs
+
+DIR holds ``nmnist_1100``, ``cifar10dvs_simulated`` and ``cifar10_jpeg``. First each training runs for two epochs beside
+as many others as later, which gives the number of epochs that fit in ``--seconds`` (with the evaluation after each);
+then the 18 trainings, then seeds 1 and 2 of the model that is best on validation in each set. ``results.json`` is
+written after each, and what stands there is not done again. Several run at once on each GPU: their seconds are those of
+the clock, an upper limit of the GPU's. The test part is looked at once a training, after the epoch was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LINEAR = {"nmnist_1100": 91.0, "cifar10dvs_simulated": 30.0, "cifar10_jpeg": 37.4}  # logistic regression, README there
+MOST = {"nmnist_1100": 80, "cifar10dvs_simulated": 100, "cifar10_jpeg": 120}  # epochs
+
+
+@dataclass(frozen=True)
+class Model:
+    """A family at sizes that suit 32 x 32 pixels, its recipe, and sizes at which it trains anywhere in seconds."""
+
+    name: str
+    keywords: str
+    tiny: str
+    lr: float
+    strides: int = 1  # pixels are doubled where the network halves them from the start
+
+
+META = "dims=(32,64,128,160) depths=(2,1) heads=4"
+SMALL_META = "dims=(4,4,6,8) depths=(1,1) heads=2"
+MODELS = {
+    "Spikformer": Model("spikformer_4_384_cifar10", "dim=256 depth=2 heads=8", "dim=16 depth=1 heads=2", 1e-3),
+    "Spike-driven Transformer": Model("sdt_2_256_cifar10", "dim=256 depth=2", "dim=16 depth=1 heads=2", 1e-3),
+    "Meta-SpikeFormer": Model("meta_spikeformer_15m", META, SMALL_META, 1e-3, strides=2),
+    "Max-Former": Model(
+        "max_former_cifar10", "dims=(64,128,256) depths=(1,1,2)", "dims=(4,6,8) depths=(1,1,1) heads=2", 2e-3
+    ),
+    "Max-ResNet-18": Model("max_resnet18_cifar10", "", "dims=(4,6,8) depths=(1,1)", 2e-3),
+    "QSD-Transformer": Model("qsd_transformer_8_256", META, SMALL_META, 1e-3, strides=2),
+}
+
+SETS = {
+    "cifar10_jpeg": ("train_images.py", "images"),
+    "cifar10dvs_simulated": ("train_cifar10dvs.py", "events"),
+    "nmnist_1100": ("train_cifar10dvs.py", "events"),
+}  # script, folder of the recipe
+
+
+def arguments(family: str, data: str, tiny: bool) -> list[str]:
+    """Options of a training, but for epochs, seed and folder."""
+    model = MODELS[family]
+    options = ["--config", str(EXAMPLES / "configs" / SETS[data][1] / f"{data}.yaml")]
+    options += ["--model", model.name, "--lr", str(model.lr)]
+    if tiny:
+        options += ["--size", "16"]
+    elif model.strides > 1 and data != "nmnist_1100":  # its 34 x 34 pixels have nothing to double
+        options += ["--size", "64"]
+    if tiny or (family == "QSD-Transformer" and data == "cifar10_jpeg"):
+        options += [
+            "--steps",
+            "1",
+        ]  # QSD's neurons keep no state: more steps of a still picture are the same work again
+    keywords = (model.tiny if tiny else model.keywords).split()
+    return [*options, *(["--set", *keywords] if keywords else [])]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training; ``seed`` = -1: two epochs to see how long one takes."""
+
+    data: str
+    family: str
+    seed: int
+    epochs: int
+
+    @property
+    def key(self) -> str:
+        """Its name in results.json."""
+        return f"{self.data}/{self.family}/seed {self.seed}" if self.seed >= 0 else f"{self.data}/{self.family}/time"
+
+
+def train(job: Job, options: argparse.Namespace, gpu: str) -> dict[str, Any]:
+    """Run a training and read what it left."""
+    folder = options.out / job.key.replace(" ", "_").replace("/", "-")
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, str(EXAMPLES / SETS[job.data][0]), *arguments(job.family, job.data, options.tiny)]
+    command += ["--root", str(options.roots[job.data]), "--folder", str(folder), "--seed", str(max(job.seed, 0))]
+    command += ["--epochs", str(job.epochs), "--warmup", str(max(1, job.epochs // 12)), "--checkpoint-seconds", "3600"]
+    command += ["--stop-after", "2"] if job.seed < 0 else []  # it never sees the test part
+    command += ["--cpu"] if options.cpu else []
+    threads = str(max((os.cpu_count() or 1) // options.workers, 1))
+    python = os.pathsep.join(filter(None, [str(EXAMPLES.parent), os.environ.get("PYTHONPATH")]))
+    around = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": threads, "PYTHONPATH": python}
+    began = time.monotonic()
+    done = subprocess.run(command, env=around, capture_output=True, text=True)
+    wall = time.monotonic() - began
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["?"])[-1], "wall": wall}
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    seconds = [float(row["seconds"]) for row in rows]
+    if job.seed < 0:
+        return {"last_epoch": seconds[-1], "wall": wall}
+    result = json.loads((folder / "result.json").read_text())
+    kept = ("accuracies", "epoch", "epochs", "parameters", "firing_rate", "device", "command")
+    return {key: result[key] for key in kept} | {
+        "seconds": sum(seconds),
+        "finite": all(float(row["train_loss"]) < 1e4 for row in rows),
+        "wall": wall,
+    }
+
+
+def run_all(jobs: Sequence[Job], options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Run what is not there yet, several at once; write results.json after each."""
+    gpus: Queue[str] = Queue()
+    for i in range(options.workers):
+        gpus.put(str(i % max(torch.cuda.device_count(), 1)))
+
+    def one(job: Job) -> tuple[Job, dict[str, Any]]:
+        gpu = gpus.get()
+        try:
+            return job, train(job, options, gpu)
+        finally:
+            gpus.put(gpu)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        todo = [job for job in jobs if job.key not in results or "error" in results[job.key]]
+        for future in as_completed([pool.submit(one, job) for job in todo]):
+            keep(*future.result(), options, results)
+
+
+def keep(job: Job, result: dict[str, Any], options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Add a result to results.json and print it."""
+    results[job.key] = result
+    aside = options.out / "results.writing"
+    aside.write_text(json.dumps(results, indent=1))
+    os.replace(aside, options.out / "results.json")
+    if "accuracies" in result:
+        shares = ", ".join(f"{name} {100 * value:.1f} %" for name, value in result["accuracies"].items())
+        text = f"{shares}, {result['epochs']} epochs in {result['seconds']:.0f} s"
+    else:
+        text = result.get("error") or f"{result['last_epoch']:.2f} s an epoch"
+    print(f"{job.key}: {text}", flush=True)
+
+
+def prepared(data: Path, out: Path) -> dict[str, Path]:
+    """Folder of each set; the archives of cifar10_jpeg are unpacked under ``out``."""
+    pictures = out / "cifar10_jpeg"
+    for part in ("train", "test"):
+        if (data / "cifar10_jpeg" / part).is_dir():
+            pictures = data / "cifar10_jpeg"
+        elif not (pictures / part).is_dir():
+            with tarfile.open(data / "cifar10_jpeg" / f"{part}.tar.gz") as archive:
+                archive.extractall(pictures, filter="data")
+    return {name: pictures if name == "cifar10_jpeg" else data / name for name in SETS}
+
+
+def table(results: dict[str, Any], sets: Sequence[str], families: Sequence[str]) -> str:
+    """A table in Markdown."""
+    lines = ["| set | model | parameters | epochs | s | spikes a step and neuron | validation % | test % |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for data in sets:
+        for family in families:
+            runs = [results.get(f"{data}/{family}/seed {seed}", {}) for seed in range(3)]
+            runs = [run for run in runs if "accuracies" in run]
+            if not runs:
+                lines.append(f"| {data} | {family} | {results.get(f'{data}/{family}/seed 0', {}).get('error', '-')} |")
+                continue
+            test = [100 * run["accuracies"]["test"] for run in runs]
+            shown = f"{statistics.mean(test):.1f}" + (f" ({', '.join(f'{t:.1f}' for t in test)})" if test[1:] else "")
+            shown += "" if min(test) >= LINEAR[data] else f", below a linear read-out ({LINEAR[data]})"
+            shown += "" if all(run["finite"] for run in runs) else ", diverged"
+            valid = statistics.mean(100 * run["accuracies"]["validation"] for run in runs)
+            run = runs[0]
+            lines.append(
+                f"| {data} | {family} | {run['parameters']:,} | {run['epochs']} | {run['seconds']:.0f} | "
+                f"{run['firing_rate']:.3f} | {valid:.1f} | {shown} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Time, train, repeat the best, print the table; exit status 1 if a training failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=55.0, help="of a training, evaluation included")
+    parser.add_argument("--together", type=int, default=6, help="trainings at once on each GPU")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--tiny", action="store_true", help="networks that train anywhere, for a test of the script")
+    parser.add_argument("--cpu", action="store_true")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.workers = options.together * max(torch.cuda.device_count(), 1)
+    options.roots = prepared(options.data, options.out)
+    path = options.out / "results.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    pairs = [(data, family) for data in options.sets for family in options.models]
+    run_all([Job(data, family, -1, 3) for data, family in pairs], options, results)
+    epochs = {}
+    for data, family in pairs:
+        timed = results[f"{data}/{family}/time"]
+        if "error" not in timed:
+            fit = int(options.seconds / timed["last_epoch"])
+            epochs[data, family] = max(3, min(fit, 3 if options.tiny else MOST[data]))
+    run_all([Job(data, family, 0, n) for (data, family), n in epochs.items()], options, results)
+
+    again = []
+    for data in options.sets:
+        scores = {
+            family: results[key]["accuracies"]["validation"]
+            for family in options.models
+            if "accuracies" in results.get(key := f"{data}/{family}/seed 0", {})
+        }
+        if scores:
+            best = max(scores, key=scores.__getitem__)
+            again += [Job(data, best, seed, epochs[data, best]) for seed in (1, 2)]
+    run_all(again, options, results)
+    print(table(results, options.sets, options.models))
+    return int(any("error" in result for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Augmentation of whole batches on the device, for sets that lie there: no worker touches a sample.
+
+Every number is drawn from (seed, epoch, sample): row i of one table of uniform numbers for each epoch. All steps of a
+clip get the same change. With u, v in -1..1 of the sample, the grid of pixels (x, y) about the middle is read at
+
+    A (x, y) - (u, v) shift,    A = rotation by u rotate, times shear by u shear along x, divided by 1 + u zoom
+
+bilinearly in pictures, at the nearest pixel in clips of counts; what lies outside is 0, the mean of normalised pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from snnkit._suggest import nearest
+from snnkit.data import Batch, OnDevice
+
+DRAWS = 13  # uniform numbers a sample
+
+
+@dataclass(frozen=True)
+class BatchAugment:
+    """Change a batch ``[T, B, C, H, W]`` by uniform numbers ``[B, DRAWS]``; an amount of 0 leaves a kind out.
+
+    Args:
+        flip: probability of mirroring left and right.
+        shift: pixels along each axis, whole ones if nothing is turned.
+        rotate: degrees.
+        shear: shift along x by this share of y.
+        zoom: share by which the size changes.
+        erase: probability of a rectangle of zeros, 2 to 25 % of the frame.
+        contrast: share by which differences from the picture's mean change.
+        brightness: what is added, in standard deviations.
+    """
+
+    flip: float = 0.0
+    shift: float = 0.0
+    rotate: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    erase: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+
+    @classmethod
+    def parsed(cls, texts: Sequence[str]) -> "BatchAugment":
+        """From ``["flip=0.5", "shift=4"]``."""
+        known, amounts = [f.name for f in fields(cls)], {}
+        for text in texts:
+            name, _, amount = text.partition("=")
+            if name not in known:
+                raise ValueError(f"--on-device has no {name!r}.{nearest(name, known)} It takes: {', '.join(known)}.")
+            try:
+                amounts[name] = float(amount)
+            except ValueError:
+                raise ValueError(f"--on-device expects {name}=AMOUNT, a number, got {text!r}.") from None
+            if not 0 <= amounts[name] < math.inf:
+                raise ValueError(f"--on-device {name} must be >= 0 and finite, got {amount}.")
+        return cls(**amounts)
+
+    def __call__(self, x: Tensor, u: Tensor, mode: str) -> Tensor:
+        """The changed batch."""
+        steps, count, channels, height, width = x.shape
+        signed = 2 * u - 1
+        grid = F.affine_grid(self._affine(u, signed, height, width), [count, 1, height, width], align_corners=False)
+        x = x.transpose(0, 1).reshape(count, steps * channels, height, width)
+        x = F.grid_sample(x, grid, mode, "zeros", align_corners=False)
+        if self.erase:
+            x = x * self._kept(u, height, width)
+        if self.contrast:
+            mean = x.mean((1, 2, 3), keepdim=True)
+            x = mean + (x - mean) * (1 + self.contrast * signed[:, 10, None, None, None])
+        if self.brightness:
+            x = x + self.brightness * signed[:, 11, None, None, None]
+        return x.view(count, steps, channels, height, width).transpose(0, 1)
+
+    def _affine(self, u: Tensor, signed: Tensor, height: int, width: int) -> Tensor:
+        """Matrices ``[B, 2, 3]`` from places in the new frame to places in the old one, both in -1..1."""
+        angle = math.radians(self.rotate) * signed[:, 0]
+        size = 1 + self.zoom * signed[:, 1]
+        shear = self.shear * signed[:, 2]
+        mirror = torch.where(u[:, 3] < self.flip, -1.0, 1.0)
+        x, y = self.shift * signed[:, 4], self.shift * signed[:, 5]
+        if not (self.rotate or self.zoom or self.shear):
+            x, y = x.round(), y.round()  # no pixel is blurred
+        cos, sin = angle.cos() / size, angle.sin() / size
+        rows = [mirror * cos, mirror * (shear * cos - sin), 2 * x / width, sin, cos + shear * sin, 2 * y / height]
+        return torch.stack(rows, 1).view(-1, 2, 3)
+
+    def _kept(self, u: Tensor, height: int, width: int) -> Tensor:
+        """1 where a pixel stays, 0 in the rectangle, ``[B, 1, H, W]``."""
+        area = (0.02 + 0.23 * u[:, 7]) * (u[:, 6] < self.erase)
+        ratio = 2 ** (2 * u[:, 8] - 1)  # height / width in 1/2 .. 2
+        tall, wide = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+
+        def inside(pixels: int, side: Tensor, place: Tensor) -> Tensor:
+            middle = (torch.arange(pixels, device=u.device) + 0.5) / pixels
+            start = (place * (1 - side))[:, None]
+            return (middle >= start) & (middle < start + side[:, None])
+
+        rows, columns = inside(height, tall, u[:, 9]), inside(width, wide, u[:, 12])
+        return 1 - (rows[:, :, None] & columns[:, None, :]).to(u.dtype)[:, None]
+
+
+class Augmented(OnDevice):
+    """A data set on the device whose batches are changed anew in each epoch.
+
+    Args:
+        dataset: samples ``[T, C, H, W]``, the same in each epoch.
+        device: where they lie.
+        augment: the change.
+        seed: of the draws.
+        mode: ``bilinear`` or ``nearest``.
+    """
+
+    draws = True
+
+    def __init__(self, dataset: Any, device: torch.device, augment: BatchAugment, seed: int, mode: str) -> None:
+        super().__init__(dataset, device)
+        self.augment, self.seed, self.mode = augment, seed, mode
+        self.table = (-1, torch.empty(0))
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The changed batch of these samples."""
+        epoch = getattr(indices[0], "epoch", self.epoch)
+        if self.table[0] != epoch:
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(3, epoch))  # 0 to 2 are the data floor's
+            table = np.random.default_rng(sequence).random((len(self), DRAWS), np.float32)
+            self.table = (epoch, torch.from_numpy(table).to(self.device))
+        batch = super().batch(indices)
+        u = self.table[1][torch.tensor([int(i) for i in indices], device=self.device)]
+        return batch._replace(x=self.augment(batch.x, u, self.mode))

@@ -1,0 +1,43 @@
+"""The plan of the small sets: every training is one that its script accepts, and the table says what was found."""
+
+import importlib
+import sys
+
+import pytest
+
+from tests.examples import EXAMPLES
+from tests.shared import ROOT
+
+if str(ROOT / "benchmarks") not in sys.path:
+    sys.path.append(str(ROOT / "benchmarks"))
+
+small_sets = importlib.import_module("vision_on_small_sets")
+MODELS, SETS, LINEAR = small_sets.MODELS, small_sets.SETS, small_sets.LINEAR
+
+
+@pytest.mark.parametrize("tiny", [False, True])
+@pytest.mark.parametrize("data", SETS)
+@pytest.mark.parametrize("family", MODELS)
+def test_every_training_is_one_that_its_script_accepts(family, data, tiny):
+    script, read, vision = (
+        importlib.import_module(name) for name in (SETS[data][0].removesuffix(".py"), "_settings", "_vision")
+    )
+    given = [*small_sets.arguments(family, data, tiny), "--root", str(EXAMPLES / data)]
+    settings, _ = read.read_settings(script.Settings, given, "")
+    assert settings.on_device and settings.size % 16 == 0
+    vision.build_model(settings, 3 if data == "cifar10_jpeg" else 2, 10)
+
+
+def test_the_table_takes_the_mean_of_the_seeds_and_names_what_is_below_a_linear_read_out():
+    def run(test):
+        return {
+            "accuracies": {"validation": 0.5, "test": test}, "parameters": 1234, "epochs": 9, "seconds": 8.6,
+            "firing_rate": 0.1, "finite": True,
+        }  # fmt: skip
+
+    results = {f"nmnist_1100/Spikformer/seed {seed}": run(test) for seed, test in enumerate((0.92, 0.94, 0.96))}
+    results["nmnist_1100/QSD-Transformer/seed 0"] = run(0.5)
+    results["nmnist_1100/Max-Former/seed 0"] = {"error": "error: no", "wall": 1}
+    lines = small_sets.table(results, ["nmnist_1100"], ["Spikformer", "QSD-Transformer", "Max-Former"]).splitlines()
+    assert "| 94.0 (92.0, 94.0, 96.0) |" in lines[2] and "| 1,234 | 9 | 9 |" in lines[2]
+    assert f"50.0, below a linear read-out ({LINEAR['nmnist_1100']})" in lines[3] and "error: no" in lines[4]

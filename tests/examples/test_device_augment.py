@@ -1,0 +1,91 @@
+"""What changes whole batches on the device: whole pixels stay whole, draws hang on seed, epoch and sample alone."""
+
+import numpy as np
+import pytest
+import torch
+from _batches import Gathered, batch_loader
+from _device_augment import DRAWS, Augmented, BatchAugment
+from accelerate import Accelerator
+
+from snnkit.data import Dataset, EpochSampler
+
+
+class Clips(Dataset):
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.frames = rng.integers(0, 9, (7, 3, 2, 8, 10)).astype(np.uint8)
+        super().__init__(np.arange(7) % 2, ["a", "b"])
+
+    def stored(self, index, epoch=0):
+        return self.frames[index].copy()
+
+    def content(self):
+        return "clips"
+
+
+def changed(u=None, mode="nearest", **amounts):
+    x = torch.from_numpy(Clips().frames).float().transpose(0, 1)  # [T, B, C, H, W]
+    u = torch.rand(7, DRAWS, generator=torch.Generator().manual_seed(1)) if u is None else u
+    return x, BatchAugment(**amounts)(x, u, mode)
+
+
+def test_nothing_asked_for_changes_nothing():
+    for mode in ("nearest", "bilinear"):
+        x, y = changed(mode=mode)
+        torch.testing.assert_close(x, y)
+
+
+def test_a_flip_is_a_mirror_image_and_a_shift_moves_whole_pixels():
+    x, y = changed(flip=1.0)
+    torch.testing.assert_close(y, x.flip(-1))
+    u = torch.full((7, DRAWS), 0.5)
+    u[:, 4], u[:, 5] = 1.0, 0.25  # of a shift by 2: 2 and -1
+    x, y = changed(u, shift=2.0)
+    expected = torch.zeros_like(x)
+    expected[..., 1:, :-2] = x[..., :-1, 2:]
+    torch.testing.assert_close(y, expected)
+
+
+def test_a_turn_by_90_degrees_of_a_square_turns_it():
+    u = torch.ones(7, DRAWS)
+    x = torch.from_numpy(Clips().frames[..., :8]).float().transpose(0, 1)
+    y = BatchAugment(rotate=90)(x, u, "nearest")
+    assert torch.equal(y, torch.rot90(x, 1, (-2, -1))) or torch.equal(y, torch.rot90(x, -1, (-2, -1)))
+
+
+def test_all_steps_of_a_clip_lose_the_same_rectangle():
+    x, y = changed(erase=1.0)
+    lost = (x > 0) & (y == 0)
+    for b in range(7):
+        places = lost[:, b].flatten(0, 1).any(0).nonzero()
+        (top, left), (bottom, right) = places.min(0).values, places.max(0).values + 1
+        assert (y[:, b, :, top:bottom, left:right] == 0).all() and 0 < (bottom - top) * (right - left) <= 0.45 * 80
+    assert torch.equal(y[~lost], x[~lost])
+
+
+def test_batches_are_functions_of_seed_epoch_and_sample():
+    augmented = Augmented(Clips(), torch.device("cpu"), BatchAugment(shift=2, rotate=20, erase=0.5), 3, "nearest")
+    sampler = EpochSampler(7, 3, seed=1)
+    loader = batch_loader(augmented, sampler, 0, Accelerator(cpu=True))
+    assert isinstance(loader, Gathered) and augmented.draws
+    epochs = {}
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        batches = [batch.x for batch in loader]
+        if epoch in epochs:
+            assert all(torch.equal(a, b) for a, b in zip(batches, epochs[epoch], strict=True))
+        epochs[epoch] = batches
+    augmented.set_epoch(1)
+    one, both = augmented.batch([5]), augmented.batch([2, 5])
+    assert torch.equal(one.x[:, 0], both.x[:, 1])
+    augmented.set_epoch(0)
+    assert not torch.equal(one.x, augmented.batch([5]).x)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("shft=3", "Near: shift"), ("shift", "expects shift=AMOUNT"), ("zoom=-1", "zoom must be >= 0 and finite")],
+)
+def test_an_amount_that_cannot_be_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        BatchAugment.parsed([text])
