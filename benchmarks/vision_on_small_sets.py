@@ -108,7 +108,7 @@ def train(job: Job, options: argparse.Namespace, gpu: str) -> dict[str, Any]:
     command += ["--root", str(options.roots[job.data]), "--folder", str(folder), "--seed", str(max(job.seed, 0))]
     command += ["--epochs", str(job.epochs), "--warmup", str(max(1, job.epochs // 12)), "--checkpoint-seconds", "3600"]
     command += ["--stop-after", "2"] if job.seed < 0 else []  # it never sees the test part
-    command += ["--cpu"] if options.cpu else []
+    command += ["--cpu", "--precision", "no"] if options.cpu else []  # bfloat16 is slow there
     threads = str(max((os.cpu_count() or 1) // options.workers, 1))
     python = os.pathsep.join(filter(None, [str(EXAMPLES.parent), os.environ.get("PYTHONPATH")]))
     around = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": threads, "PYTHONPATH": python}
