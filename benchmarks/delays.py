@@ -2,6 +2,7 @@
 
     python benchmarks/delays.py
     python benchmarks/delays.py --device cuda --in 512 --out 512 --delay 31 --batch 128 --steps 100
+    python benchmarks/delays.py --stream
 
 A step is forward and backward, to the input too, as of a hidden layer. Each takes the layout it is written for: snnkit
 [T, B, C], the others [B, C, T]; left padding with K - 1 zeros is part of the step. The candidates take turns. On the
@@ -11,6 +12,9 @@ outputs and gradients of all candidates agree.
 
 On the CPU DCLS and the plain reference become slower as sigma shrinks: the far taps of a narrow gauss are subnormal
 numbers, which processors multiply slowly. The compiled form sets them to zero, far below rounding.
+
+``--stream`` measures instead one sample on the CPU, one step a call inside ``carry``, event by event: a layer (default
+256 x 256 x 25, 5 % spikes) beside the dense convolution of a step, and the delay network for SHD.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import _delay_stream
 import torch
 from _timing import best, copy_rate, devices, graphed, machine, measure, titled
 from torch import Tensor
@@ -32,6 +37,7 @@ from snnkit.ops.delayed_sum import delayed_sum
 Step = Callable[[], dict[str, Tensor]]
 OURS, KERNEL, SUM = "snnkit DelayLinear", "  of it: kernel", "  of it: sum over time"
 DCLS, DCLS_KERNEL = "DCLS Dcls1d", "  of DCLS: kernel"
+SIZES = {"in": (512, 256), "out": (512, 256), "delay": (31, 25)}  # of a training step, of a stream
 FIRST = (OURS, KERNEL, SUM, DCLS, DCLS_KERNEL)  # at the top of a table
 
 
@@ -187,12 +193,25 @@ def run(device: torch.device, args: dict[str, Any], sigma: float, tf32: bool, sa
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda", "all"), default="all")
-    for name, value in (("in", 512), ("out", 512), ("delay", 31), ("steps", 100), ("rounds", 10)):
+    for name, value in (("steps", 100), ("rounds", 10)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    for name, (value, streamed) in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, help=f"default {value}, of a stream {streamed}")
+    parser.add_argument("--stream", action="store_true", help="one sample, one step a call")
+    parser.add_argument("--rate", type=float, default=0.05, help="spikes of a stream's input")
     parser.add_argument("--batch", type=int, help="default 16 on the CPU, 128 on a GPU")
     parser.add_argument("--sigma", type=float, nargs="+", help="SIG; default K // 2, and on the CPU 0.23, too")
     parser.add_argument("--cpu-time", action="store_true", help="processor time, for one thread on a busy machine")
     args = vars(parser.parse_args())
+    for name, (value, streamed) in SIZES.items():
+        args[name] = args[name] or (streamed if args["stream"] else value)
+    if args["stream"]:
+        print(titled(torch.device("cpu")))
+        sizes = (args["in"], args["out"], args["delay"])
+        wrong = _delay_stream.run(*sizes, args["rate"], args["rounds"], args["cpu_time"])
+        if wrong:
+            print(f"no timings: {wrong}", file=sys.stderr)
+        return bool(wrong)
     for device in devices(args["device"]):
         gpu = device.type == "cuda"
         said = f"\n{titled(device)}" + (f", copy {copy_rate(device) / 1e12:.3f} TB/s" if gpu else "")

@@ -32,3 +32,17 @@ def test_benchmark_prints_no_time_of_a_wrong_layer(
     assert script.main() == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "no timings: y of" in printed.err
+
+
+def test_a_stream_is_measured_on_two_tables_and_not_when_it_is_wrong(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", "delays.py --stream --in 20 --out 24 --delay 5 --rounds 1".split())
+    assert script.main() == 0
+    printed = capsys.readouterr().out
+    assert "20 x 24 x 5, B=1, 5 % spikes" in printed and "us for a step of 10 ms" in printed
+    layer = script.DelayLinear
+    monkeypatch.setattr(layer, "_sum", lambda self, x, tail, right=layer._sum: right(self, x, tail) * 1.1)
+    assert script.main() == 1
+    printed = capsys.readouterr()
+    assert "best of" not in printed.out and "DelayLinear in carry, a step a call differs from" in printed.err

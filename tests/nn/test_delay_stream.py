@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnkit import create_model
 from snnkit.nn import _delay_stream, carry
 from snnkit.nn.delay import DelayConv1d, DelayLinear
 from snnkit.ops import delay_events
@@ -228,3 +229,23 @@ def test_the_layout_of_dcls_streams_too() -> None:
     with torch.no_grad(), carry(layer):
         y = torch.cat([layer(x[..., t : t + 1]) for t in range(12)], -1)
     torch.testing.assert_close(y, layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_network_as_a_stream_gives_the_class_of_the_sequence_and_in_float64_its_spikes(batch: int) -> None:
+    torch.manual_seed(0)
+    model = create_model("delay_snn_digits").double().discretize()
+    x, layers = spikes(40, batch, 64) * 3.0, list(model.delay_layers())
+    with torch.no_grad():
+        with carry(model):
+            whole = model.forward_features(x)
+        with carry(model):
+            parts = torch.cat([model.forward_features(step) for step in x.split(1)])
+        with carry(model):
+            expected = model(x)
+        with carry(model):
+            for step in x.split(1):
+                assert all(layer.path(step.new_ones(1, batch, layer.in_features))[:6] == "events" for layer in layers)
+                answer = model(step)
+    assert torch.equal(parts, whole) and 0.01 < whole.mean() < 0.99
+    torch.testing.assert_close(answer, expected, rtol=1e-10, atol=1e-10)
