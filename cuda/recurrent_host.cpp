@@ -138,3 +138,29 @@ extern "C" void loop_backward(const LoopArguments *arguments) {
     }
   }
 }
+
+// out[row] = add[row] + sum_k taps[k] * window[k][row]: what delays bring to a step, or take from it.
+struct MixArguments {
+  int64_t lags, rows, lanes, threads;
+  const real *window, *taps, *add;   // [lags, rows, lanes]; [lags, lanes]; [rows, lanes] or null
+  real *out;                         // [rows, lanes]
+};
+
+extern "C" void loop_mix(const MixArguments *arguments) {
+  const MixArguments &a = *arguments;
+  const int64_t n = a.lanes, size = a.rows * n, block = 512;
+#pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
+  for (int64_t row = 0; row < a.rows; row++)
+    for (int64_t first = 0; first < n; first += block) {
+      const int64_t count = std::min(block, n - first), here = row * n + first;
+      real sum[block];
+      if (a.add) std::copy_n(a.add + here, count, sum);
+      else std::fill_n(sum, count, (real)0);
+      for (int64_t k = 0; k < a.lags; k++) {
+        const real *__restrict taps = a.taps + k * n + first, *__restrict heard = a.window + k * size + here;
+#pragma GCC ivdep
+        for (int64_t i = 0; i < count; i++) sum[i] += taps[i] * heard[i];
+      }
+      std::copy_n(sum, count, a.out + here);
+    }
+}

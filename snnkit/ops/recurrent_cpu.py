@@ -19,6 +19,7 @@ from snnkit.ops.program import Program
 from snnkit.ops.sources import source
 
 _pack = struct.Struct("15q").pack  # struct StepArguments
+_pack_mix = struct.Struct("8q").pack  # struct MixArguments
 _pack_loop = struct.Struct("28q").pack  # struct LoopArguments
 _SEGMENTS = 16  # parts of the batch whose parameter gradients are summed apart: set by the shape, not by the threads
 
@@ -31,7 +32,8 @@ class _Kernel:
         library = cpu.library("\n".join(texts))
         self.forward, self.backward = library.step_forward, library.step_backward
         self.loop_forward, self.loop_backward = library.loop_forward, library.loop_backward
-        for function in (self.forward, self.backward, self.loop_forward, self.loop_backward):
+        self.mix = library.loop_mix
+        for function in (self.forward, self.backward, self.loop_forward, self.loop_backward, self.mix):
             function.argtypes = [ctypes.c_void_p]
             function.restype = None
         self.packed, self.pages = library.loop_packed, library.loop_pages
@@ -90,6 +92,11 @@ class CompiledStep:
         x, before = self._current + t * self._row, self._history + t * self._states
         g = (g_s.data_ptr(), self._g_state, self._g_current + t * self._row)
         self._kernel.backward(_pack(*self._head, x, 0, before, 0, *g, *self._tail))
+
+    def mix(self, window: Tensor, taps: Tensor, add: Tensor | None, out: Tensor) -> None:
+        """out = add + sum_k taps[k] window[k], in one pass; all contiguous."""
+        (rows, lanes), threads = out.shape, self._head[3]
+        self._kernel.mix(_pack_mix(len(window), rows, lanes, threads, *map(_at, (window, taps, add, out))))
 
     def whole_forward(self, x: Tensor, weight: Tensor, mask: Tensor | None, heard: Tensor) -> None:
         """All steps, with ``feedback[t] = mask * W heard[t]``; heard is the past, then the outputs to be filled."""

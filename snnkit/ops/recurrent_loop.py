@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snnkit.ops.recurrent_cpu import CompiledStep
-from snnkit.ops.recurrent_step import step_of
+from snnkit.ops.recurrent_step import Step, step_of
 from snnkit.ops.scan_operator import kind_of
 
 
@@ -36,7 +36,7 @@ def forward_loop(
     if isinstance(step, CompiledStep) and taps is None and weight.ndim == 2:
         step.whole_forward(x, weight, mask, outputs)
     else:
-        back = _Forward(x, weight, taps, mask, outputs, current, mixed)
+        back = _Forward(step, x, weight, taps, mask, outputs, current, mixed)
         for t in range(steps):
             back.current(t)
             step.forward(t)
@@ -56,10 +56,10 @@ class _Forward:
     """``current[t] = x[t] + mask * feedback``, by the form of weight and taps."""
 
     def __init__(
-        self, x: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None, outputs: Tensor, current: Tensor,
-        mixed: Tensor,
+        self, step: Step | CompiledStep, x: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None,
+        outputs: Tensor, current: Tensor, mixed: Tensor,
     ) -> None:  # fmt: skip
-        self.x, self.mask, self.taps = x, mask, None if taps is None else taps.flip(0)[:, None]
+        self.step, self.x, self.mask, self.taps = step, x, mask, None if taps is None else taps.flip(0).contiguous()
         self.outputs, self.rows, self.mixed = outputs, current, mixed
         self.lags = len(outputs) - len(x)
         self.across = weight.transpose(-1, -2)
@@ -76,7 +76,8 @@ class _Forward:
         else:
             source = heard[-1]
             if self.taps is not None:
-                source = torch.sum(heard * self.taps, 0, out=self.mixed[t % len(self.mixed)])
+                source = self.mixed[t % len(self.mixed)]
+                self.step.mix(heard, self.taps, None, source)
             if self.feedback is None:
                 torch.addmm(row, source, self.across, out=into)
             else:
@@ -107,11 +108,17 @@ def backward_loop(
     masked = torch.empty_like(out[0]) if mask is not None and steps else None
     step = step_of(kind.program, coefficients, numbers, current, history, out, g_state, g_current)
     g_s = out.new_empty(batch, size)
+    taps = None if taps is None else taps.contiguous()
+    g_out = None if g_out is None else g_out.contiguous()
     whole = isinstance(step, CompiledStep) and taps is None and weight.ndim == 2 and all(g is None for g in g_traces)
     if isinstance(step, CompiledStep) and whole:
         step.whole_backward(g_out, weight, mask, arriving)
     for t in range(-1 if whole else steps - 1, -1, -1):
-        _gather(g_s, None if g_out is None else g_out[t], arriving[t + 1 : t + 1 + lags], weight, taps)
+        later, add = arriving[t + 1 : t + 1 + lags], None if g_out is None else g_out[t]
+        if taps is None:
+            _gather(g_s, add, later, weight)
+        else:
+            step.mix(later, taps, add, g_s)
         for name, g in zip(kind.record, g_traces, strict=True):
             if g is not None:
                 g_state[:, states.index(name)].add_(g[t])
@@ -127,12 +134,8 @@ def backward_loop(
     return [g_current, g_weight, g_taps, g_past, *found]
 
 
-def _gather(g_s: Tensor, g_out: Tensor | None, later: Tensor, weight: Tensor, taps: Tensor | None) -> None:
+def _gather(g_s: Tensor, g_out: Tensor | None, later: Tensor, weight: Tensor) -> None:
     """The gradient of one step's output: what arrives from outside and from the steps that hear it."""
-    if taps is not None:
-        torch.sum(later * taps[:, None], 0, out=g_s)
-        g_s.add_(g_out) if g_out is not None else None
-        return
     if g_out is None:
         g_s.zero_()
     if weight.ndim == 3:

@@ -62,6 +62,12 @@ class Step:
         for place, g in zip(g_state.unbind(1), rest[count:], strict=True):
             place.copy_(g)
 
+    def mix(self, window: Tensor, taps: Tensor, add: Tensor | None, out: Tensor) -> None:
+        """out = add + sum_k taps[k] window[k]."""
+        torch.sum(window * taps[:, None], 0, out=out)
+        if add is not None:
+            out.add_(add)
+
     def coefficient_gradients(self, coefficients: Sequence[Tensor]) -> list[Tensor]:
         """Their sums over all steps so far."""
         return [total.to(c.dtype) for total, c in zip(self.sums, coefficients, strict=True)]

@@ -167,7 +167,7 @@ def test_the_compiled_step_is_the_scans_own_kernel_bit_for_bit(name, monkeypatch
     results = []
     for step in (recurrent_step.step_of, recurrent_step.Step):
         monkeypatch.setattr("snnkit.ops.recurrent_loop.step_of", step)
-        given = numbers("axonal", names=tuple(neuron.states))  # the products are torch's in both
+        given = numbers("synaptic", names=tuple(neuron.states))  # the products are torch's in both
         out, state, _ = recurrent_scan(plan_of(neuron), neuron.parameters(), **given, final=True)
         results.append([out, *state.values(), *torch.autograd.grad(loss_of(out, state, {}), leaves(given))])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
