@@ -76,10 +76,10 @@ def build_optimizer(model: nn.Module, settings: Any, updates: int) -> tuple[torc
         )
     decay = s.layer_decay if s.layer_decay < 1 else None
     optimizer = create_optimizer_v2(model, s.optimizer, s.lr, s.weight_decay, layer_decay=decay)
+    steps = {"decay_epochs": s.epochs // 3} if s.schedule == "step" else {}  # older timm takes no None
     schedule, _ = create_scheduler_v2(
         optimizer, s.schedule, s.epochs - s.cooldown, cooldown_epochs=s.cooldown, min_lr=s.min_lr,
-        decay_epochs=s.epochs // 3 if s.schedule == "step" else None, warmup_lr=s.warmup_lr, warmup_epochs=s.warmup,
-        step_on_epochs=not s.by_step, updates_per_epoch=updates,
+        warmup_lr=s.warmup_lr, warmup_epochs=s.warmup, step_on_epochs=not s.by_step, updates_per_epoch=updates, **steps,
     )  # fmt: skip
     return optimizer, schedule
 
