@@ -17,6 +17,7 @@ from snnkit.equations.surrogates import Sigmoid, Surrogate
 from snnkit.models._classifier import Classifier
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.neuron import LIF, Neuron
+from snnkit.nn.norm_neuron import NormNeuron
 from snnkit.nn.readout import MeanOverTime
 
 SURROGATE = Sigmoid(4.0)
@@ -262,10 +263,10 @@ class VisionModel(Classifier):
         return dict(stem=r"^stem", blocks=r"^stages\.(\d+)" if coarse else [(r"^stages\.(\d+)\.(\d+)", None)])
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that no decay should pull to zero: those of the neurons."""
+        """Names of parameters that no decay should pull to zero: those of the neurons, and layer scales."""
         return {
             f"{path}.{name}"
-            for path, layer in self.named_modules() if isinstance(layer, Neuron)
+            for path, layer in self.named_modules() if isinstance(layer, Neuron | NormNeuron)
             for name, _ in layer.named_parameters(recurse=False)
         }  # fmt: skip
 

@@ -111,6 +111,10 @@ class Spikformer(VisionModel):
                     nn.init.zeros_(layer.bias)
 
 
+def _imagenet(accuracy: str, **sizes: Any) -> Any:
+    return variant(accuracy, cfg=dict(crop_pct=1.0), **sizes)
+
+
 def _cifar(accuracy: str, **sizes: Any) -> Any:
     return variant(accuracy, img_size=32, pools=(False, False, True, True), qkv_bias=True, init_std=0.02, **sizes)
 
@@ -119,11 +123,11 @@ DVS: dict[str, Any] = dict(cfg=EVENTS, in_chans=2, img_size=128, dim=256, depth=
 
 variants(
     Spikformer,
-    spikformer_8_384=variant("70.24", dim=384, depth=8, heads=6),
-    spikformer_6_512=variant("72.46", depth=6),
-    spikformer_8_512=variant("73.38"),
-    spikformer_10_512=variant("73.68", depth=10),
-    spikformer_8_768=variant("74.81", dim=768, heads=12),
+    spikformer_8_384=_imagenet("70.24", dim=384, depth=8, heads=6),
+    spikformer_6_512=_imagenet("72.46", depth=6),
+    spikformer_8_512=_imagenet("73.38"),
+    spikformer_10_512=_imagenet("73.68", depth=10),
+    spikformer_8_768=_imagenet("74.81", dim=768, heads=12),
     spikformer_4_256_cifar10=_cifar("93.94", cfg=CIFAR10, dim=256, depth=4, heads=8, num_classes=10),
     spikformer_2_384_cifar10=_cifar("94.80", cfg=CIFAR10, dim=384, depth=2, heads=12, num_classes=10),
     spikformer_4_384_cifar10=_cifar("95.51", cfg=CIFAR10, dim=384, depth=4, heads=12, num_classes=10),

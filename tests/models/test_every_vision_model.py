@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from timm.data import resolve_data_config
-from timm.optim import param_groups_layer_decay
+from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from torch import Tensor, nn
 
 import snnkit
@@ -16,6 +16,7 @@ from snnkit.equations.surrogates import ATan, Sigmoid
 from snnkit.models._registry import rows
 from snnkit.nn import IF, LIF, PLIF
 from snnkit.nn.losses import cross_entropy
+from snnkit.nn.norm_neuron import NormNeuron
 from snnkit.nn.readout import LastStep, MeanOverTime
 from tests.models.shrink import ONE_A_CLASS, VISION, VISION_STRUCTURES, build, create, full_size, sample, small
 
@@ -197,6 +198,20 @@ def test_layer_decay_finds_a_group_for_every_parameter(name):
     assert model.no_weight_decay() <= {key for key, _ in model.named_parameters()}
     coarse = param_groups_layer_decay(model, layer_decay=0.5, no_weight_decay_list=model.no_weight_decay())
     assert coarse
+
+
+def test_layer_scale_has_no_weight_decay_in_timms_optimizer():
+    model = create("qsd_transformer_8_256")
+    optimizer = create_optimizer_v2(model, "adamw", weight_decay=0.05)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    scales = [p for layer in model.modules() if isinstance(layer, NormNeuron) for p in [layer.scale] if p is not None]
+    assert len(scales) == 6
+    assert decayed and not any(id(scale) in decayed for scale in scales)
+
+
+def test_spikformer_for_imagenet_reads_the_whole_picture():
+    assert resolve_data_config(model=full_size("spikformer_8_512"))["crop_pct"] == 1.0
+    assert resolve_data_config(model=full_size("sdt_8_512"))["crop_pct"] == 0.95
 
 
 @every_name
