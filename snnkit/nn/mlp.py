@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from snnkit._suggest import NamedArguments
@@ -18,7 +19,8 @@ class MLP(NamedArguments, nn.Module):
     Args:
         dim, hidden: channels outside and inside.
         inner_shortcut: the first layer adds to the stream, too, as Spike-driven Transformer and Max-Former do where
-            hidden = dim: ``u_1 = u + norm(W_1 s);  u' = u_1 + norm(W_2 neuron(u_1))``.
+            hidden = dim: ``u_1 = u + norm(W_1 s);  u' = u_1 + norm(W_2 neuron(u_1))``. A sample that drop_path takes
+            keeps u: it loses both layers.
         bias: of both layers.
         neuron, shortcut, projection, scale_residual, drop_path, fires: as in SpikeAttention.
 
@@ -51,11 +53,14 @@ class MLP(NamedArguments, nn.Module):
 
     def forward(self, u: Tensor | None, s: Tensor) -> Pair:
         """Map the stream ``(u, s)`` to ``(u', s')``; without u the branch is added to nothing."""
-        if self.inner_shortcut:
-            u, s = self.fc1(s, u)
-        else:
+        if not self.inner_shortcut:
             _, s = self.fc1(s)
-        return self.fc2(s, u)
+            return self.fc2(s, u)
+        inner, s = self.fc1(s, u)
+        if self.fc2.drop_path is None or not self.training:
+            return self.fc2(s, inner)
+        u = torch.zeros_like(inner) if u is None else u
+        return self.fc2(s, u, begun=inner - u)
 
 
 class Block(nn.Module):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnkit._suggest import NamedArguments
@@ -72,6 +72,9 @@ class NormNeuron(NamedArguments, nn.Module):
     pool see it once, with running variances as if they had seen it T times, u' keeps one row, and the neuron reads
     that row T times.
 
+    With ``begun`` it ends a branch of several layers that has added this to the stream already, ``u' = u +
+    drop_path(begun + z)``: a dropped sample loses both parts. u is the stream before the branch.
+
     >>> from snnkit.nn import LIF
     >>> end = NormNeuron(nn.BatchNorm2d(3), LIF()).eval()
     >>> u, s = end(torch.full((1, 2, 3, 4, 4), 9.0), steps=5)
@@ -97,7 +100,9 @@ class NormNeuron(NamedArguments, nn.Module):
         channels = getattr(norm, "num_features", 1)
         self.scale = None if scale is None else nn.Parameter(torch.full((channels, 1, 1), scale))
 
-    def forward(self, y: Tensor, u: Tensor | None = None, steps: int | None = None) -> Pair:
+    def forward(
+        self, y: Tensor, u: Tensor | None = None, steps: int | None = None, begun: Tensor | None = None
+    ) -> Pair:
         """Return the new stream u' and its spikes s'."""
         if steps is not None and len(y) != 1:
             raise ValueError(f"steps={steps} wants one row [1, B, ...] that is read {steps} times, got {len(y)} rows.")
@@ -106,7 +111,7 @@ class NormNeuron(NamedArguments, nn.Module):
             z = per_step(self.pool, z)
         if self.scale is not None:
             z = z * self.scale
-        return self.shortcut(z, u, lambda v: self._fire(v, steps), self._drop)
+        return self.shortcut(z, u, lambda v: self._fire(v, steps), lambda v: self._drop(v, begun))
 
     def _fire(self, u: Tensor, steps: int | None) -> Tensor:
         if self.neuron is None:
@@ -117,7 +122,8 @@ class NormNeuron(NamedArguments, nn.Module):
             return self.neuron(u, steps=steps)
         return self.neuron(u.expand(steps, *u.shape[1:]))
 
-    def _drop(self, z: Tensor) -> Tensor:
+    def _drop(self, z: Tensor, begun: Tensor | None) -> Tensor:
+        z = z if begun is None else begun + z
         return z if self.drop_path is None else self.drop_path(z)
 
     def _normalised(self, y: Tensor, steps: int | None) -> Tensor:
@@ -133,7 +139,7 @@ class NormNeuron(NamedArguments, nn.Module):
         with torch.no_grad():
             calls: Any = norm.num_batches_tracked
             share: Any = norm.momentum if norm.momentum is not None else 1 / calls.to(before.dtype)
-            n = y.numel() // y.shape[2]
+            n = _values_seen(norm, y)
             factor = steps * (n - 1) / (steps * n - 1)
             old = before * (1 - share)
             # .data: the norm has saved the buffer for a backward that will not read it in training mode.
@@ -143,6 +149,17 @@ class NormNeuron(NamedArguments, nn.Module):
     def extra_repr(self) -> str:
         """The shortcut."""
         return f"shortcut={self.shortcut!r}"
+
+
+def _values_seen(norm: _BatchNorm, y: Tensor) -> int:
+    """How many values a channel's variance is taken over: a synchronised norm sees those of all processes.
+
+    They are taken to have batches of one size, as a distributed sampler gives them.
+    """
+    n = y.numel() // y.shape[2]
+    if isinstance(norm, nn.SyncBatchNorm) and distributed.is_available() and distributed.is_initialized():
+        n *= distributed.get_world_size(norm.process_group)
+    return n
 
 
 class ConvNormNeuron(NormNeuron):
@@ -174,9 +191,11 @@ class ConvNormNeuron(NormNeuron):
         super().__init__(norm, neuron, shortcut, pool, scale, drop_path)
         self.conv = conv
 
-    def forward(self, s: Tensor, u: Tensor | None = None, steps: int | None = None) -> Pair:
+    def forward(
+        self, s: Tensor, u: Tensor | None = None, steps: int | None = None, begun: Tensor | None = None
+    ) -> Pair:
         """Return the stream ``u' = u + norm(conv(s))`` and its spikes."""
-        return super().forward(per_step(self.conv, s), u, steps)
+        return super().forward(per_step(self.conv, s), u, steps, begun)
 
 
 class Chain(nn.Sequential):

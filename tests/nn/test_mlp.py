@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import snnkit
-from snnkit.nn import MLP, SSA, Block, Chain, SEWShortcut
+from snnkit.nn import MLP, SSA, Block, Chain, MembraneShortcut, SEWShortcut
 from snnkit.nn.attention import PaperLIF
 from tests.nn.layers import spikes
 from tests.nn.official import NeuronFirst, layers, reproduces
@@ -41,6 +41,25 @@ def test_the_branch_is_two_layers(inner):
     got, fired = mlp(u, s)
     torch.testing.assert_close(got, u_after, rtol=0, atol=1e-6)
     assert torch.equal(fired, mlp.fc2.neuron(got)) and fired.any()
+
+
+@pytest.mark.parametrize("shortcut", [MembraneShortcut(), SEWShortcut()], ids=repr)
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_dropped_sample_loses_both_layers_and_a_kept_one_has_both_scaled(inner, shortcut):
+    torch.manual_seed(0)
+    mlp = MLP(6, 6, inner_shortcut=inner, shortcut=shortcut, drop_path=0.25).double().train()
+    for norm in (mlp.fc1.norm, mlp.fc2.norm):
+        nn.init.uniform_(norm.bias, 0.5, 2.5)
+    u = torch.randint(0, 3, (4, 40, 6, 3, 5)).double()
+    s = spikes(4, 40, 6, 3, 5).double()
+    got, fired = mlp(u, s)
+    plain = MLP(6, 6, inner_shortcut=inner, shortcut=shortcut).double().train()
+    plain.load_state_dict(mlp.state_dict())
+    whole = plain(u, s)[0] - u
+    kept = torch.tensor([not torch.equal(got[:, b], u[:, b]) for b in range(40)])
+    assert 20 < kept.sum() < 40
+    torch.testing.assert_close((got - u)[:, kept], whole[:, kept] / 0.75, rtol=1e-9, atol=1e-9)
+    assert fired is got if isinstance(shortcut, SEWShortcut) else torch.equal(fired, mlp.fc2.neuron(got))
 
 
 def test_with_spike_shortcuts_the_stream_is_a_whole_number():

@@ -112,6 +112,28 @@ def test_a_still_image_equals_its_repetition(neuron, momentum):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14, msg=name)
 
 
+class OfTwo(nn.SyncBatchNorm):
+    """A synchronised norm as the first of two processes has it: it sees the second one's rows, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Norm of x by the statistics of both."""
+        self.num_batches_tracked.add_(1)
+        both = torch.cat([x, self.others])
+        y = nn.functional.batch_norm(both, self.running_mean, self.running_var, training=True, momentum=self.momentum)
+        return y[: len(x)]
+
+
+def test_a_still_image_of_a_synchronised_norm_counts_the_rows_of_all_processes(monkeypatch):
+    layer, other = NormNeuron(OfTwo(C)).double().train(), NormNeuron(nn.BatchNorm2d(C)).double().train()
+    image, layer.norm.others = rows(1), rows(1)[0]
+    layer.norm.process_group = "a group"
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: {"a group": 2}[group])
+    layer(image, steps=T)
+    other(torch.cat([image, layer.norm.others[None]], dim=1).expand(T, -1, -1, -1, -1))
+    torch.testing.assert_close(layer.norm.running_var, other.norm.running_var, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("neuron", [LIF(tau=2.0), Fires()], ids=["LIF", "not ours"])
 def test_a_still_branch_meets_a_stream_that_moves_and_one_that_does_not(neuron):
     layer = NormNeuron(nn.Identity(), neuron)
