@@ -6,6 +6,7 @@ import copy
 from typing import Any, TypeVar
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnkit.nn.folding import Folded, fold_norm, weight_of
 from snnkit.nn.norm_neuron import ConvNormNeuron
@@ -23,10 +24,14 @@ def fold(model: Network) -> Network:
     other. Folding again changes nothing.
 
     Args:
-        model: any module made of ``ConvNormNeuron`` and ``RepConv``; it stays as it is.
+        model: any module whose batch norms are those of ``ConvNormNeuron`` and ``RepConv``; it stays as it is.
 
     Returns:
-        The copy. It refuses ``train()``, and ``save_checkpoint`` refuses it: save the model it came from.
+        The copy; of a RepConv alone, its convolution. It refuses ``train()``, and ``save_checkpoint`` refuses it: save
+        the model it came from.
+
+    Raises:
+        ValueError: a batch norm would stay, since it stands elsewhere; the message has their names.
 
     >>> import torch
     >>> from snnkit.models import Spikformer
@@ -35,22 +40,36 @@ def fold(model: Network) -> Network:
     >>> torch.allclose(fold(model)(x), model(x), atol=1e-5)
     True
     """
-    twin = copy.deepcopy(model)
-    for path, layer in list(twin.named_modules()):
-        if isinstance(layer, RepConv) and path:
+    twin: Any = nn.Sequential(copy.deepcopy(model))  # so that the model itself has a place where it is replaced
+    for path, layer in list(twin.named_modules(remove_duplicate=False)):
+        if isinstance(layer, RepConv):
             twin.set_submodule(path, layer.folded())
+    twin = twin[0]
     for layer in twin.modules():
-        if isinstance(layer, ConvNormNeuron) and isinstance(layer.norm, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, ConvNormNeuron) and _is_batch_norm(layer.norm):
             last = layer.conv[-1] if isinstance(layer.conv, nn.Sequential) else layer.conv
+            if not isinstance(last, nn.Conv2d):
+                continue
             folded = _with_norm(last, layer.norm)
             if isinstance(layer.conv, nn.Sequential):
                 layer.conv[-1] = folded
             else:
                 layer.conv = folded
             layer.norm = Folded()
+    staying = [f"{path or 'the module'} ({type(m).__name__})" for path, m in twin.named_modules() if _is_batch_norm(m)]
+    if staying:
+        some = ", ".join(staying[:3]) + ", ..." * (len(staying) > 3)
+        raise ValueError(
+            f"fold knows the batch norms of ConvNormNeuron and RepConv, got others: {some}. "
+            "Write convolution and norm as ConvNormNeuron(conv, norm=norm)."
+        )
     twin.eval()  # the new layers, too
     twin.evaluation_copy = True  # type: ignore[assignment]
     return twin
+
+
+def _is_batch_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm)  # ours, too, and the synchronised one
 
 
 def _with_norm(conv: Any, norm: nn.Module) -> nn.Module:

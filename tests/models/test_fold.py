@@ -6,8 +6,10 @@ from torch import nn
 
 import snnkit
 from snnkit.models import Spikformer, fold
+from snnkit.nn import BatchNorm, RepConv
 from snnkit.nn.folding import Folded
 from snnkit.nn.norm_neuron import ConvNormNeuron
+from tests.models.shrink import ONE_A_CLASS, VISION, build, sample, smallest
 
 
 def small() -> Spikformer:
@@ -25,11 +27,44 @@ def test_folded_is_unfolded_and_has_no_norms_left():
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()), "the model itself stays"
 
 
-def test_folding_twice_changes_nothing():
-    once = fold(small())
-    twice = fold(once)
-    assert once.state_dict().keys() == twice.state_dict().keys()
-    assert all(torch.equal(value, twice.state_dict()[name]) for name, value in once.state_dict().items())
+@pytest.mark.parametrize("name", [name for name in ONE_A_CLASS if name in VISION])
+def test_of_every_model_folded_is_unfolded_and_folding_twice_changes_nothing(name):
+    model = build(name, **smallest(name)).double().eval()
+    x = sample(model, 3, 2, torch.float64)
+    folded = fold(model)
+    features = model.forward_features(x)
+    torch.testing.assert_close(folded.forward_features(x), features, rtol=0, atol=1e-10)
+    torch.testing.assert_close(folded(x[0]), model(x[0]), rtol=0, atol=1e-10)
+    assert features.abs().sum() > 0
+    assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm | RepConv) for layer in folded.modules())
+    twice = fold(folded)
+    assert folded.state_dict().keys() == twice.state_dict().keys()
+    assert all(torch.equal(value, twice.state_dict()[key]) for key, value in folded.state_dict().items())
+
+
+def test_a_rep_conv_alone_becomes_its_convolution():
+    layer, x = RepConv(3, 5).double(), torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    layer.train()(x)
+    folded = fold(layer.eval())
+    assert type(folded) is nn.Conv2d
+    torch.testing.assert_close(folded(x), layer(x), rtol=0, atol=1e-12)
+    both = fold(nn.Sequential(layer, layer.mix))  # in two places, in part
+    assert type(both[0]) is nn.Conv2d and type(both[1]) is nn.Conv2d
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (nn.BatchNorm2d(3), r"the module \(BatchNorm2d\)"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), r"1 \(BatchNorm2d\)"),
+        (nn.Sequential(*[BatchNorm(3) for _ in range(4)]), r"0 \(BatchNorm\), 1 .*, 2 \(BatchNorm\), \.\.\."),
+        (ConvNormNeuron(nn.ConvTranspose2d(3, 4, 2), norm=nn.BatchNorm2d(4)), r"norm \(BatchNorm2d\)"),
+    ],
+    ids=["alone", "behind a convolution", "several", "a transposed convolution"],
+)
+def test_norms_that_would_stay_are_named(model, names):
+    with pytest.raises(ValueError, match=rf"^fold knows the batch norms of .*, got others: {names}\. Write"):
+        fold(model)
 
 
 @pytest.mark.parametrize("bias", [False, True])
