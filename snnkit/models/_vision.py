@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from snnkit.equations.resets import Reset
 from snnkit.equations.surrogates import Sigmoid, Surrogate
 from snnkit.models._classifier import Classifier
 from snnkit.nn.checkpoint import checkpoint
@@ -34,17 +35,22 @@ class VisionModel(Classifier):
         neuron: class of the neurons, e.g. ``PLIF``; or a function that makes one, called with ``v_threshold=...``.
         tau: of the neurons that have one. Default: the paper's 2.0.
         surrogate, v_reset, detach_reset: of the neurons; ``v_reset=None`` is a soft reset.
-        readout: class (or function without arguments) that makes the readout over time of the logits. None: the
-            answer is ``[T, B, num_classes]``, as the TET loss wants it.
+        reset: a reset object in place of the last two, e.g. ``Soft(detach=True)`` or ``Hard(0.5, detach=True)``.
+        readout: class (or function without arguments) that makes the readout over time of the logits. ``EveryStep``,
+            or None: the answer is ``[T, B, num_classes]``, as the TET loss wants it.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first. 0 by default: the
             papers' code builds it and never applies it.
         global_pool: ``"avg"``, the mean over the pixels; or ``""`` with ``num_classes=0``: the answer is the map
             ``[B, num_features, H, W]`` (timm).
 
+    ``timm.create_model`` drops keywords that are None: there, write ``reset=Soft(detach=True)`` for a soft reset
+    (``snnkit.equations``) and ``readout=EveryStep`` for logits of each step (``snnkit.nn``).
+
     Raises:
         ValueError: a size, rate or pooling that cannot be, or what the neuron refuses (``tau must be > 0, got -2.0.``).
-        TypeError: an unknown keyword, with the nearest one; a neuron or readout that is an object instead of its class.
+        TypeError: an unknown keyword, with the nearest one; a neuron or readout that is an object instead of its
+            class; ``reset`` beside ``v_reset`` or ``detach_reset``.
 
     Attributes:
         stem: ``(x, steps=steps) -> (u, s)``.
@@ -75,6 +81,7 @@ class VisionModel(Classifier):
         surrogate: Surrogate = SURROGATE,
         v_reset: float | None = 0.0,
         detach_reset: bool = True,
+        reset: Reset | None = None,
         readout: Callable[[], nn.Module] | None = MeanOverTime,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -92,9 +99,9 @@ class VisionModel(Classifier):
         self._require_pooled(num_classes, global_pool)
         self.global_pool = global_pool
         self.drop_path_rate = drop_path_rate
-        self.readout = None if readout is None else _made(readout)
+        self.readout = _made(readout)
         self.dropout = nn.Dropout(drop_rate)
-        self.neuron = neuron_maker(neuron, tau, surrogate, v_reset, detach_reset)
+        self.neuron = neuron_maker(neuron, tau, surrogate, v_reset, detach_reset, reset)
 
     def finish(self, features: Iterable[tuple[int, int]], neuron: nn.Module | None = None) -> None:
         """Build the head behind ``stem`` and ``stages``.
@@ -282,17 +289,22 @@ def neuron_maker(
     surrogate: Surrogate,
     v_reset: float | None,
     detach_reset: bool,
+    reset: Reset | None,
 ) -> Callable[..., nn.Module]:
     """What makes a network's neurons, called with ``v_threshold=...``: a class with its keywords, or a function.
 
     Raises:
-        TypeError: not callable; or keywords for the neurons of one's own function, which sets them itself.
+        TypeError: not callable; keywords for the neurons of one's own function, which sets them itself; or a reset
+            that is given twice.
     """
+    if reset is not None and (v_reset != 0.0 or not detach_reset):
+        raise TypeError(f"Give either reset={reset!r}, or v_reset and detach_reset, not both.")
     if isinstance(neuron, type) and issubclass(neuron, Neuron):
         known = neuron.equation.keyword_names()
         if tau is None and "tau" in known:
             tau = 2.0
-        keywords: dict[str, Any] = dict(surrogate=surrogate, v_reset=v_reset, detach_reset=detach_reset)
+        after: dict[str, Any] = dict(v_reset=v_reset, detach_reset=detach_reset) if reset is None else dict(reset=reset)
+        keywords: dict[str, Any] = dict(surrogate=surrogate, **after)
         if tau is not None:
             keywords["tau"] = tau
         return partial(neuron, **keywords)
@@ -300,7 +312,7 @@ def neuron_maker(
         got = type(neuron).__name__
         raise TypeError(f"neuron must be a class such as PLIF, or a function that makes a neuron, got {got}.")
     other = repr(surrogate) != repr(SURROGATE)  # one read from a file is another object
-    given = dict(tau=tau is not None, surrogate=other, v_reset=v_reset != 0.0)
+    given = dict(tau=tau is not None, surrogate=other, v_reset=v_reset != 0.0, reset=reset is not None)
     for name in [name for name, changed in given.items() if changed]:
         raise TypeError(f"{name} is set by your own function neuron={neuron!r}: give it there.")
     return neuron  # type: ignore[return-value]  # mypy forgets what the function takes
@@ -317,10 +329,14 @@ def _height_and_width(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def _made(readout: Callable[[], nn.Module]) -> nn.Module:
+def _made(readout: Callable[[], nn.Module] | None) -> nn.Module | None:
+    """The readout; None where there is none to apply."""
+    if readout is None:
+        return None
     if isinstance(readout, nn.Module) or not callable(readout):
         raise TypeError(f"readout must be a class such as MeanOverTime, or a function that makes one, got {readout!r}.")
-    return readout()
+    made = readout()
+    return None if isinstance(made, nn.Identity) else made
 
 
 def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:

@@ -66,7 +66,7 @@ class SpikeDrivenTransformer(VisionModel):
         pools: which of the stem's first four convolutions halve the image.
         erode: max pools inside the attention (CIFAR10-DVS; see :class:`snnkit.nn.SDSA1`).
         common: see :class:`VisionModel`. The paper's PLIF networks are ``neuron=PLIF``; for its TET loss,
-            ``readout=None`` gives the logits of each step.
+            ``readout=EveryStep`` gives the logits of each step.
 
     >>> import torch
     >>> model = SpikeDrivenTransformer(dim=16, depth=1, heads=2, num_classes=10, steps=2)

@@ -47,7 +47,7 @@ from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
 from snnkit.nn.qkv import queries_keys_values
 from snnkit.nn.quant import LSQConv1d, LSQConv2d, LSQLinear, lsq
 from snnkit.nn.quantised_attention import QSDSA
-from snnkit.nn.readout import LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
+from snnkit.nn.readout import EveryStep, LastStep, MaxOverTime, MeanOverTime, Membrane, SumOfSoftmax, SumOverTime
 from snnkit.nn.recurrent import Bidirectional, Recurrent
 from snnkit.nn.relaxed import relaxed
 from snnkit.nn.repconv import RepConv
@@ -91,6 +91,7 @@ __all__ = [
     "DepthwiseMixer",
     "DropPath",
     "EFAdLIF",
+    "EveryStep",
     "FlatStem",
     "HalfNormalDelays",
     "Izhikevich",

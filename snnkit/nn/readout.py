@@ -164,6 +164,18 @@ class MaxOverTime(Readout):
         return summary["largest"]
 
 
+class EveryStep(nn.Identity):
+    """``y = x``, ``[T, B, C]``: no readout, for losses that read each step (TET).
+
+    >>> EveryStep()(torch.zeros(3, 2, 1)).shape
+    torch.Size([3, 2, 1])
+    """
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return x as it is, padded steps included."""
+        return x
+
+
 class Membrane(NamedArguments, nn.Module):
     """Read a membrane: ``readout(neuron(x))`` with a neuron that returns its membrane, such as the leaky integrator LI.
 

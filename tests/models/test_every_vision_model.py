@@ -12,12 +12,13 @@ from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from torch import Tensor, nn
 
 import snnkit
+from snnkit.equations.resets import Soft
 from snnkit.equations.surrogates import ATan, Sigmoid
 from snnkit.models._registry import rows
 from snnkit.nn import IF, LIF, PLIF
 from snnkit.nn.losses import cross_entropy
 from snnkit.nn.norm_neuron import NormNeuron
-from snnkit.nn.readout import LastStep, MeanOverTime
+from snnkit.nn.readout import EveryStep, LastStep, MeanOverTime
 from tests.models.shrink import ONE_A_CLASS, VISION, VISION_STRUCTURES, build, create, full_size, sample, small
 
 every_name = pytest.mark.parametrize("name", VISION)
@@ -120,6 +121,21 @@ def test_without_classes_or_pooling_as_timm_users_ask_for_it(name):
     assert model(x).shape[:2] == (3, model.num_features) and model(x).ndim == 4
     with pytest.raises(ValueError, match="num_classes=0"):
         model.reset_classifier(5, global_pool="")
+
+
+@every_structure
+def test_a_soft_reset_and_the_logits_of_each_step_can_be_had_through_timm(name):
+    keywords = small(name) | dict(neuron=LIF, steps=3)
+    torch.manual_seed(0)
+    model = timm.create_model(name, **keywords, reset=Soft(detach=True), readout=EveryStep).eval()
+    same = create(name, **keywords, v_reset=None, readout=None).eval()
+    same.load_state_dict(model.state_dict())
+    x = images(model)
+    y = model(x)
+    assert y.shape == (3, 3, 5)
+    assert torch.equal(y, same(x))
+    softened = [layer.neuron.reset_rule for layer in neurons(model)]
+    assert softened and all(isinstance(rule, Soft) and rule.detach for rule in softened)
 
 
 @every_structure
@@ -354,6 +370,9 @@ def own_neuron(v_threshold: float) -> LIF:
         (dict(neuron=own_neuron, tau=3.0), TypeError, "tau is set by your own"),
         (dict(neuron=LIF, surrogate="atan"), TypeError, "surrogate"),
         (dict(neuron=LIF, v_rest=0.0), TypeError, "has no 'v_rest'. Near: v_reset"),
+        (dict(neuron=own_neuron, reset=Soft()), TypeError, "reset is set by your own"),
+        (dict(neuron=LIF, reset=Soft(), v_reset=None), TypeError, r"Give either reset=Soft\(.*, or v_reset"),
+        (dict(neuron=LIF, reset="soft"), TypeError, r"reset must be an object such as Soft\(\), got 'soft'"),
         (dict(readout=MeanOverTime()), TypeError, "readout must be a class such as MeanOverTime"),
         (dict(readout="mean"), TypeError, "readout must be a class such as MeanOverTime"),
         (dict(steps=0), ValueError, "steps must be a whole number >= 1, got 0"),
