@@ -64,7 +64,7 @@ def fold(model: Network) -> Network:
             "Write convolution and norm as ConvNormNeuron(conv, norm=norm)."
         )
     twin.eval()  # the new layers, too
-    twin.evaluation_copy = True  # type: ignore[assignment]
+    twin.evaluation_copy = True
     return twin
 
 
