@@ -46,7 +46,8 @@ def match(
     own, kind = model.state_dict(), type(model).__name__
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
-    misshaped = [name for name in state if name in own and own[name].shape != state[name].shape]
+    misshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
+    misshaped.sort(key=lambda name: not (name.endswith("weight") and own[name].ndim > 1))  # they tell most, so first
     heads = _other_heads(model, own, state, kind)
     out = {name for names in heads.values() for name in names}
     if not out.issuperset([*missing, *unexpected, *misshaped]):

@@ -50,7 +50,7 @@ def test_none_reaches_the_model_through_our_create_model():
 
 def test_list_models_takes_a_part_of_the_name_or_a_pattern():
     assert snnkit.list_models() == sorted(snnkit.list_models())
-    assert snnkit.list_models("shd") == ["delay_snn_shd"]
+    assert snnkit.list_models("snn_shd") == ["delay_snn_shd"]
     assert snnkit.list_models("delay_*_digits") == ["delay_snn_digits"]
     assert snnkit.list_models("delay") == snnkit.list_models("delay_*")
     assert snnkit.list_models("no such model") == []
