@@ -10,7 +10,7 @@ import pickle
 import pytest
 import torch
 import torch._dynamo.testing
-from torch import nn
+from torch import Tensor, nn
 
 import snnkit
 from snnkit.nn.losses import cross_entropy
@@ -21,6 +21,7 @@ from tests.shared import needs_compiler
 every_name = pytest.mark.parametrize("name", NAMES)
 every_structure = pytest.mark.parametrize("name", STRUCTURES)
 every_class = pytest.mark.parametrize("name", ONE_A_CLASS)
+every_vision_class = pytest.mark.parametrize("name", [name for name in ONE_A_CLASS if name in VISION])
 lengths = pytest.mark.parametrize("steps", [1, 4])
 
 
@@ -155,17 +156,25 @@ def test_copies_and_pickles_answer_the_same(name):
 
 @every_structure
 def test_autocast_keeps_parameters_and_gradients_in_float32(name):
-    check_autocast(build(name), torch.bfloat16)
+    model = build(name)
+    check_autocast(model, torch.bfloat16, sample(model, 4))
 
 
 @every_class
 def test_autocast_to_float16_does_so_too(name):
-    check_autocast(build(name, **smallest(name)), torch.float16, steps=2)  # slow on a CPU
+    model = build(name, **smallest(name))
+    check_autocast(model, torch.float16, sample(model, 2))  # slow on a CPU
 
 
-def check_autocast(model: nn.Module, dtype: torch.dtype, steps: int = 4) -> None:
+@every_vision_class
+def test_autocast_of_still_images_does_so_too(name):
+    model = build(name, **smallest(name))
+    check_autocast(model, torch.bfloat16, sample(model, 1)[0])
+
+
+def check_autocast(model: nn.Module, dtype: torch.dtype, x: Tensor) -> None:
     with torch.autocast("cpu", dtype):
-        y = model(sample(model, steps))
+        y = model(x)
     (cross_entropy(y, torch.tensor([0, 1, 2])) / 4096).backward()  # float16 ends at 65504
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -233,6 +242,15 @@ def test_another_batch_in_carry_is_refused(name):
 
 @every_structure
 def test_checkpointing_changes_no_gradient(name):
+    check_checkpointing(name, still=False)
+
+
+@every_vision_class
+def test_checkpointing_changes_no_gradient_of_still_images(name):
+    check_checkpointing(name, still=True)
+
+
+def check_checkpointing(name: str, still: bool) -> None:
     results = []
     for enable in (False, True):
         model = build(name).train()
@@ -240,7 +258,7 @@ def test_checkpointing_changes_no_gradient(name):
         runs: list[int] = []
         blocks(model)[0].register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
         torch.manual_seed(1)  # of the dropout
-        x = sample(model, 13).requires_grad_()
+        x = (sample(model, 1)[0] if still else sample(model, 13)).requires_grad_()
         cross_entropy(model(x), torch.tensor([0, 1, 2])).backward()
         assert len(runs) == 1 + enable, "a checkpointed block runs again in the backward"
         gradients = [x.grad, *(p.grad for p in model.parameters() if p.requires_grad)]
@@ -283,6 +301,30 @@ def test_export_keeps_the_batch_open(name):
     program = torch.export.export(model, (sample(model, 9, 3),), dynamic_shapes=({1: batch}, None)[:1])
     for size in (1, 5):
         x = sample(model, 9, size)
+        torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_still_images_compile_to_one_graph_with_the_running_variances_of_eager_mode():
+    torch._dynamo.reset()
+    model = build("spikformer_4_384_cifar10", **smallest("spikformer_4_384_cifar10")).train()
+    twin, x = copy.deepcopy(model), sample(model, 1)[0]
+    for _ in range(2):
+        got, expected = torch.compile(model, backend="aot_eager", fullgraph=True)(x), twin(x)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+    cross_entropy(got, torch.tensor([0, 1, 2])).backward()
+    cross_entropy(expected, torch.tensor([0, 1, 2])).backward()
+    for (key, a), b in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=key)
+    for (key, a), b in zip(model.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7, msg=key)
+
+
+def test_still_images_are_exported_with_the_batch_open():
+    model = build("max_former_10_384", **smallest("max_former_10_384")).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (sample(model, 1)[0],), dynamic_shapes=({0: batch},))
+    for size in (1, 5):
+        x = sample(model, 1, size)[0]
         torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-6)
 
 
