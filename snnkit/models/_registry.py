@@ -14,6 +14,7 @@ from typing import Any
 
 from snnkit._suggest import nearest
 from snnkit.models._classifier import Classifier
+from snnkit.models._vision import VisionModel, image_cfg
 
 # timm hands these to every entry function, whether the user gave them or not.
 TIMM_KEYWORDS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
@@ -57,7 +58,9 @@ def variants(cls: type[Classifier], **table: Variant) -> None:
     """Register one model a row: ``variants(DelaySNN, delay_snn_shd=variant("95.07", hidden=(256, 256)))``.
 
     Each row becomes a function of that name in the module of ``cls``, known to timm and to :func:`create_model`. It
-    takes the class's keywords over those of the row and drops timm's private ones.
+    takes the class's keywords over those of the row. Of timm's private ones it reads those that describe the images:
+    ``timm.get_pretrained_cfg(name)`` has them of a vision model, ``pretrained_cfg`` and ``pretrained_cfg_overlay``
+    change them.
 
     Raises:
         ValueError: another module registered the name before. (Loading the same module again is fine.)
@@ -65,6 +68,9 @@ def variants(cls: type[Classifier], **table: Variant) -> None:
     from timm.models import is_model, register_model
 
     module = sys.modules[cls.__module__]
+    if issubclass(cls, VisionModel):
+        cfgs = {name: image_cfg(**row.keywords) | row.cfg for name, row in table.items()}
+        module.default_cfgs = cfgs  # type: ignore[attr-defined]  # where register_model looks
     for name, row in table.items():
         if is_model(name) and getattr(entries.get(name), "__module__", None) != cls.__module__:
             raise ValueError(f"The model name {name!r} is taken in timm's registry. Choose another one.")
@@ -84,16 +90,28 @@ def _entry(name: str, cls: type[Classifier], row: Variant) -> Callable[..., Any]
                 f"{name} has no pretrained weights: {cls.official_weights} "
                 "For a file of your own: snnkit.load_model(path), or snnkit.load_checkpoint(model, path)."
             )
+        given = _given_cfg(name, private["pretrained_cfg"], private["pretrained_cfg_overlay"])
         model = cls(**{**row.keywords, **keywords})
         model.variant = name
         if cfg := getattr(model, "default_cfg", None):
-            cfg.update(architecture=name, **row.cfg)
+            cfg.update(row.cfg | given, architecture=name)
         return feature_maps(model, indices) if features else model
 
     entry.__name__ = entry.__qualname__ = name
     entry.__module__ = cls.__module__
     entry.__doc__ = f"{cls.__name__}({', '.join(f'{key}={value!r}' for key, value in row.keywords.items())})"
     return entry
+
+
+def _given_cfg(name: str, cfg: Any, overlay: dict[str, Any] | None) -> dict[str, Any]:
+    """What a user of timm says of the images: a dict or timm's object, and a dict that goes over it."""
+    if isinstance(cfg, str):
+        raise ValueError(f"{name} has no tag {cfg!r}, as it has no pretrained weights. Leave the tag out.")
+    from timm.models import PretrainedCfg
+
+    given = {key: value for key, value in getattr(cfg, "to_dict", lambda: cfg or {})().items() if value is not None}
+    PretrainedCfg(**given | (overlay or {}))  # refuses names that timm does not know
+    return given | (overlay or {})
 
 
 def feature_maps(model: Any, indices: Any = None) -> Any:

@@ -18,7 +18,7 @@ from snnkit.equations.surrogates import Sigmoid, Surrogate
 from snnkit.models._classifier import Classifier
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.neuron import LIF, Neuron
-from snnkit.nn.norm_neuron import NormNeuron
+from snnkit.nn.norm_neuron import MembraneShortcut, NormNeuron
 from snnkit.nn.readout import MeanOverTime
 
 SURROGATE = Sigmoid(4.0)
@@ -119,11 +119,10 @@ class VisionModel(Classifier):
         for name in self.classifiers:
             setattr(self, name, self._classifier(self.num_classes))
         self.default_cfg = self.pretrained_cfg = dict(
-            url="", num_classes=self.num_classes, input_size=(self.in_chans, *self.img_size),
+            image_cfg(self.num_classes, self.in_chans, self.img_size),
             classifier=self.classifiers if len(self.classifiers) > 1 else "head",
             first_conv=next(name for name, m in self.named_modules() if isinstance(m, nn.Conv2d)),
-            fixed_input_size=False, **IMAGENET,
-        )  # fmt: skip
+        )
 
     def drop_paths(self, depth: int) -> list[float]:
         """The probability of each of ``depth`` blocks: from 0 to ``drop_path_rate``."""
@@ -218,11 +217,18 @@ class VisionModel(Classifier):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove the stages behind the last one that is asked for, and the head (timm's ``features_only``)."""
+        """Remove what runs behind the last stage that is asked for, and the head (timm's ``features_only``).
+
+        With membrane shortcuts the last neuron of that stage goes, too: its spikes have no reader any more.
+        """
         from timm.models._features import feature_take_indices
 
         wanted, last = feature_take_indices(len(self.stages), _listed(indices))
-        self.stages = self.stages[: last + 1]
+        if last + 1 < len(self.stages):
+            self.stages = self.stages[: last + 1]
+            ends = [m for m in self.stages[-1].modules() if isinstance(m, NormNeuron) and m.neuron is not None]
+            if ends and isinstance(ends[-1].shortcut, MembraneShortcut):
+                ends[-1].neuron = None
         if prune_head:
             self.reset_classifier(0)
             self.head_neuron = None
@@ -281,6 +287,14 @@ class VisionModel(Classifier):
 IMAGENET: dict[str, Any] = dict(
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop_pct=0.875, interpolation="bicubic", pool_size=None
 )
+
+
+def image_cfg(
+    num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224, **others: Any
+) -> dict[str, Any]:
+    """What timm wants to know of the images of a model with these keywords: size, mean, standard deviation, crop."""
+    size = (in_chans, *_height_and_width(img_size))
+    return dict(url="", num_classes=num_classes, input_size=size, fixed_input_size=False, **IMAGENET)
 
 
 def neuron_maker(

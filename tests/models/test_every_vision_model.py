@@ -197,6 +197,15 @@ def test_layers_that_nobody_asks_for_are_pruned(name):
 
 
 @every_structure
+def test_every_parameter_of_a_pruned_backbone_learns(name):
+    model = build(name, neuron=PLIF)
+    model.prune_intermediate_layers([0])
+    (one,) = model.forward_intermediates(images(model), [0], intermediates_only=True)
+    one.square().sum().backward()
+    assert [key for key, p in model.named_parameters() if p.grad is None] == []
+
+
+@every_structure
 def test_layer_decay_finds_a_group_for_every_parameter(name):
     model = build(name, neuron=PLIF)
     groups = param_groups_layer_decay(
@@ -223,6 +232,33 @@ def test_layer_scale_has_no_weight_decay_in_timms_optimizer():
     scales = [p for layer in model.modules() if isinstance(layer, NormNeuron) for p in [layer.scale] if p is not None]
     assert len(scales) == 6
     assert decayed and not any(id(scale) in decayed for scale in scales)
+
+
+@every_name
+def test_timm_knows_the_images_of_a_name_without_building_it(name):
+    cfg, built = timm.get_pretrained_cfg(name), full_size(name).default_cfg
+    assert cfg.architecture == built["architecture"] == name
+    for key in ("input_size", "num_classes", "mean", "std", "crop_pct", "interpolation"):
+        assert getattr(cfg, key) == built[key]
+
+
+@every_class
+def test_a_description_of_the_images_given_through_timm_is_kept_and_a_wrong_one_refused(name):
+    cfg = timm.models.PretrainedCfg(mean=(0.1, 0.2, 0.3), crop_pct=0.5)
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained_cfg=cfg, pretrained_cfg_overlay=dict(crop_pct=0.8), **small(name))
+        plain = timm.create_model(name, pretrained_cfg_overlay=dict(std=(0.5, 0.5, 0.5)), **small(name))
+    config = resolve_data_config(model=model)
+    assert (config["mean"], config["crop_pct"]) == ((0.1, 0.2, 0.3), 0.8)
+    assert model.default_cfg["first_conv"] == plain.default_cfg["first_conv"] is not None
+    assert plain.pretrained_cfg["std"] == (0.5, 0.5, 0.5)
+    assert plain.pretrained_cfg["mean"] == rows[name].cfg.get("mean", timm.data.IMAGENET_DEFAULT_MEAN)
+    with pytest.raises(TypeError, match="crop_pc"):
+        timm.create_model(name, pretrained_cfg_overlay=dict(crop_pc=0.8), **small(name))
+    with pytest.raises(ValueError, match=f"{name} has no tag 'foo'.+Leave the tag out"):
+        snnkit.create_model(name, pretrained_cfg="foo", **small(name))
+    with pytest.raises((ValueError, RuntimeError), match="foo"):
+        timm.create_model(f"{name}.foo", **small(name))
 
 
 def test_spikformer_for_imagenet_reads_the_whole_picture():
