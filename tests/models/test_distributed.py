@@ -45,12 +45,44 @@ print("equal")
 dist.destroy_process_group()
 """
 
+VISION = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from snnkit.nn.losses import cross_entropy
+from tests.models.shrink import build, smallest
 
-def test_two_processes_take_the_step_of_one(tmp_path):
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+torch.manual_seed(0)
+model, whole = (build("max_former_10_384", **smallest("max_former_10_384")).double() for _ in range(2))
+parallel = DistributedDataParallel(model, find_unused_parameters=False)
+mine = slice(2 * rank, 2 * rank + 2)
+for training in (False, False, True, True):  # gloo has no SyncBatchNorm: norms by running statistics can be compared
+    x, y = torch.randn(4, 3, 32, 32).double(), torch.randint(0, 5, (4,))
+    parallel.train(training); whole.eval()
+    model.zero_grad(); whole.zero_grad()
+    cross_entropy(parallel(x[mine]), y[mine]).backward()
+    cross_entropy(whole(x), y).backward()
+    for (name, a), b in zip(model.named_parameters(), whole.parameters()):
+        if not training:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12, msg=name)
+        assert a.grad.abs().sum() > 0, name
+        first = a.grad.clone()
+        dist.broadcast(first, 0)
+        assert torch.equal(first, a.grad), name
+print("equal")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("script", [SCRIPT, VISION], ids=["a DelaySNN", "a vision model, still images"])
+def test_two_processes_take_the_step_of_one(tmp_path, script):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(rank), str(tmp_path / "meeting")],
+            [sys.executable, "-c", script, str(rank), str(tmp_path / "meeting")],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -306,7 +306,7 @@ def test_export_keeps_the_batch_open(name):
 
 def test_still_images_compile_to_one_graph_with_the_running_variances_of_eager_mode():
     torch._dynamo.reset()
-    model = build("spikformer_4_384_cifar10", **smallest("spikformer_4_384_cifar10")).train()
+    model = build("max_resnet18_cifar10", **smallest("max_resnet18_cifar10")).train()  # two norms before its neurons
     twin, x = copy.deepcopy(model), sample(model, 1)[0]
     for _ in range(2):
         got, expected = torch.compile(model, backend="aot_eager", fullgraph=True)(x), twin(x)
