@@ -6,7 +6,6 @@ before every tensor has been checked.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -16,16 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnkit.models import _files, _registry
+from snnkit.models import _files, _header, _registry
 from snnkit.models._classifier import Classifier
 from snnkit.models._match import MismatchError as MismatchError
 from snnkit.models._match import both_names, match
-from snnkit.models._objects import decode, encode, metadata_text
 from snnkit.models._official import TABLES
 from snnkit.models._values import check_values
 from snnkit.nn.delay import DelayLinear
-
-FORMAT = "1"  # of the header below; a reader refuses a higher one
 
 
 @dataclass(frozen=True)
@@ -66,35 +62,18 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
         TypeError: metadata that JSON can't hold, or a model that is an evaluation copy (``discretize()``).
         IsADirectoryError: the path is a folder.
     """
-    from snnkit import __version__
-
     model = _bare(model)
     if getattr(model, "evaluation_copy", False):
         raise TypeError(
             "This is an evaluation copy, made by discretize() or fold(). Save the model it came from; after loading, "
             "make the copy again."
         )
-    arguments, asked = {}, []
-    for name, value in getattr(model, "arguments", {}).items():
-        try:
-            arguments[name] = encode(value)
-        except TypeError:
-            asked.append(name)
-    header = {
-        "format": FORMAT,
-        "snnkit": __version__,
-        "class": type(model).__name__,
-        "variant": getattr(model, "variant", ""),
-        "arguments": json.dumps(arguments),
-        "asked": json.dumps(asked),
-        "metadata": metadata_text(metadata),
-    }
-    _files.write(model.state_dict(), header, path)
+    _files.write(model.state_dict(), _header.written(model, metadata), path)
 
 
 def checkpoint_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return a file's class, variant, version, arguments and metadata; an empty dict for files of other tools."""
-    return _info(_files.read(path)[1], str(path))
+    return _header.read(_files.read(path)[1], str(path))
 
 
 def load_model(path: str | os.PathLike[str], **keywords: Any) -> Classifier:
@@ -112,7 +91,7 @@ def load_model(path: str | os.PathLike[str], **keywords: Any) -> Classifier:
             the file could not hold and that was not given, or one that contradicts the file's tensors (``max_delay``).
     """
     state, header = _files.read(path)
-    info = _info(header, str(path))
+    info = _header.read(header, str(path))
     if not info:
         raise ValueError(
             f"{path} holds tensors but no model: build one with snnkit.create_model(name) and call "
@@ -145,9 +124,10 @@ def load_model(path: str | os.PathLike[str], **keywords: Any) -> Classifier:
 def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any]) -> Loaded:
     """Load weights into a model: from our own files, or from a file or state dict of the paper's official code.
 
-    Known official code: SNN-delays (``torch.save`` files; a DelaySNN answers as published after
-    ``model.discretize()``, since these files hold the continuous positions). ``module.`` and ``state_dict`` wrappers
-    are taken off. Files are read with ``weights_only=True``.
+    Known official code: DelRec, Max-Former, Max-ResNet, Meta-SpikeFormer, MS-QKFormer, QSD-Transformer, SE-adlif,
+    SNN-delays, sparch (RadLIF), Spike-driven Transformer and Spikformer. (A DelaySNN answers as published after
+    ``model.discretize()``, since the files of SNN-delays hold the continuous positions.) ``module.`` and
+    ``state_dict`` wrappers are taken off. Files are read with ``weights_only=True``.
 
     Args:
         model: where to load; unchanged if anything is wrong.
@@ -169,7 +149,7 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
         where = "The state dict"
         return _load(_bare(model), _files.tensors(source, where), {}, where)
     state, header = _files.read(source)
-    return _load(_bare(model), state, _info(header, str(source)), str(source))
+    return _load(_bare(model), state, _header.read(header, str(source)), str(source))
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], where: str, compare: bool = True) -> Loaded:
@@ -180,7 +160,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
         if info["class"] != kind:
             raise ValueError(f"{where} holds a {info['class']}, this is a {kind}. Build that with load_model(path).")
         if compare and isinstance(model, Classifier):
-            _compare(model, info, where)
+            _header.compare_arguments(model, info, where)
     else:
         holds = next((table.model for table in TABLES.values() if table.model != kind and table.wrote(state)), "")
         for name, table in TABLES.items():
@@ -222,40 +202,6 @@ def _clamp(model: nn.Module) -> dict[str, int]:
             layer.clamp_()
             moved[f"{name}.P"] = int((layer.P != before).sum())
     return {name: count for name, count in moved.items() if count}
-
-
-def _compare(model: Classifier, info: dict[str, Any], where: str) -> None:
-    """Arguments that no tensor shows (a time constant, a threshold) would change the network without a word."""
-    for name, value in info["arguments"].items():
-        try:
-            same = encode(model.arguments.get(name)) == encode(value)
-        except TypeError:
-            continue
-        if same or name == "num_classes":
-            continue
-        text = f"{where} was saved with {name}={value!r}, this model has {name}={model.arguments.get(name)!r}."
-        if name in model.must_match:
-            raise ValueError(f"{text} Build it with load_model(path), or with {name}={value!r}.")
-        warnings.warn(text, stacklevel=4)
-
-
-def _info(header: dict[str, str], where: str) -> dict[str, Any]:
-    if "snnkit" not in header:
-        return {}
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{where} was written by snnkit {header['snnkit']} in a format unknown here. Update snnkit.")
-    try:
-        arguments = json.loads(header["arguments"])
-        return {
-            "class": header["class"],
-            "variant": header["variant"],
-            "version": header["snnkit"],
-            "arguments": {name: decode(value) for name, value in arguments.items()},
-            "asked": json.loads(header["asked"]),
-            "metadata": json.loads(header["metadata"]),
-        }
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where}: its header can't be read ({error}).") from error
 
 
 def _bare(model: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import snnkit
+from snnkit.models._official import TABLES
 from tests.models.official_files import BUILD, answers, official, written
 from tests.models.test_max_former import MODELS as MAX_FORMER
 from tests.shared import fixture
@@ -67,3 +68,9 @@ def test_our_own_file_of_it_rebuilds_the_model_alone(tmp_path, name):
         assert torch.equal(again.state_dict()[key], value), key
     if name != "qsd_train":
         assert answers(again.double(), name) < 1e-9
+
+
+def test_the_loader_says_which_official_code_it_reads():
+    text = " ".join((snnkit.load_checkpoint.__doc__ or "").split())
+    known = text.partition("Known official code:")[2].partition(". ")[0]
+    assert all(name in known for name in TABLES), set(TABLES) - set(known.split(", "))
