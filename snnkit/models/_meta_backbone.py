@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnkit.models._vision import VisionModel
+from snnkit.models._vision import VisionModel, require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
 
@@ -84,10 +84,12 @@ class MetaBackbone(VisionModel):
             conv: makes the convolutions.
 
         Raises:
-            ValueError: not four dims or not two depths.
+            ValueError: not four dims or not two depths, or one that is too small.
         """
         if len(dims) != 4 or len(depths) != 2:
             raise ValueError(f"Expected 4 dims and 2 depths, got dims={dims}, depths={depths}.")
+        require_whole(2, dims=dims)  # the stem has half of the first
+        require_whole(0, depths=depths)
         d0, d1, d2, d3 = dims
         half = d0 // 2
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from snnkit.models._vision import VisionModel
+from snnkit.models._vision import VisionModel, require_whole
 from snnkit.nn.attention import SpikeAttention
 from snnkit.nn.max_embed import StageEmbedding, Stem
 from snnkit.nn.mlp import MLP, Block
@@ -44,8 +44,9 @@ class Pyramid(VisionModel):
                 without bias, the classifier as torch does; None: the other way round, the classifier with 0.02.
 
         Raises:
-            ValueError: dims and depths of different lengths, or a stage without blocks.
+            ValueError: dims and depths of different lengths, a stage without blocks, or too few channels for the stem.
         """
+        require_whole(1, dims=dims)
         if len(dims) != len(depths) or min(depths, default=0) < 1:
             raise ValueError(f"dims and depths must be one number > 0 a stage, got dims={dims}, depths={depths}.")
         self.conv_std = conv_std

@@ -88,9 +88,8 @@ class VisionModel(Classifier):
         global_pool: str = "avg",
     ) -> None:
         super().__init__()
-        for name, size, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1), ("steps", steps, 1)):
-            if not isinstance(size, int) or size < least:
-                raise ValueError(f"{name} must be a whole number >= {least}, got {size!r}.")
+        require_whole(0, num_classes=num_classes)
+        require_whole(1, in_chans=in_chans, steps=steps)
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not (isinstance(rate, Real) and 0 <= rate < 1):
                 raise ValueError(f"{name} must be in [0, 1), got {rate!r}.")
@@ -212,6 +211,10 @@ class VisionModel(Classifier):
             raise ValueError(f"{who} expects images [B, {c}, H, W] or [T, B, {c}, H, W], got {tuple(x.shape)}.")
         if not x.is_floating_point():
             raise TypeError(f"{who} expects a floating x, got {x.dtype}: x.float().")
+        own = next(self.parameters()).dtype
+        if x.dtype != own and torch.float64 in (x.dtype, own):  # the only ones that no autocast brings together
+            remedy = f"x.to({own}), or model.to({x.dtype})."
+            raise TypeError(f"{who} has parameters of {own}, got images of {x.dtype}: {remedy}")
         return (x[None], self.steps) if x.ndim == 4 else (x, None)
 
     def prune_intermediate_layers(
@@ -332,13 +335,37 @@ def neuron_maker(
     return neuron  # type: ignore[return-value]  # mypy forgets what the function takes
 
 
+def require_whole(least: int, **sizes: Any) -> None:
+    """Refuse a size that is no whole number >= least; a tuple is one of sizes.
+
+    >>> require_whole(1, depth=0)
+    Traceback (most recent call last):
+    ValueError: depth must be a whole number >= 1, got 0.
+    """
+    for name, size in sizes.items():
+        several = isinstance(size, (tuple, list))
+        if not all(_is_whole(one) and one >= least for one in (size if several else (size,))):
+            what = "whole numbers" if several else "a whole number"
+            raise ValueError(f"{name} must be {what} >= {least}, got {size!r}.")
+
+
+def require_pools(pools: Any) -> None:
+    """Refuse what does not say of each of four convolutions whether it halves the image."""
+    if not isinstance(pools, (tuple, list)) or len(pools) != 4 or not all(isinstance(one, bool) for one in pools):
+        raise ValueError(f"pools must be True or False for each of the four convolutions, got {pools!r}.")
+
+
+def _is_whole(size: Any) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool)
+
+
 def _height_and_width(size: Any) -> tuple[int, int]:
-    both = (size, size) if isinstance(size, int) else size
+    both = (size, size) if _is_whole(size) else size
     try:
         height, width = both
     except (TypeError, ValueError):
         height = width = None
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 1):
+    if not (_is_whole(height) and _is_whole(width) and min(height, width) >= 1):
         raise ValueError(f"img_size must be a whole number >= 1, or (height, width), got {size!r}.")
     return height, width
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from snnkit.models._pyramid import Pyramid
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
+from snnkit.models._vision import require_whole
 from snnkit.nn.attention import SSA
 from snnkit.nn.depthwise import DepthwiseMixer
 from snnkit.nn.max_embed import FlatStem, MaxEmbedding, MaxStem, Stem, StridedStem
@@ -61,6 +62,7 @@ class MaxFormer(Pyramid):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_whole(1, heads=heads)
         self.kernels, self.heads = kernels, heads
         self.build(dims, depths, mlp_ratio, stem, MaxEmbedding, self._mixer, conv_std)
 

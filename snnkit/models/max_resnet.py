@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnkit.models._registry import CIFAR10, CIFAR100, variant, variants
-from snnkit.models._vision import VisionModel
+from snnkit.models._vision import VisionModel, require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
 
@@ -95,6 +95,7 @@ class MaxResNet(VisionModel):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_whole(1, dims=dims)
         if len(dims) != len(depths) + 1 or min(depths, default=0) < 1:
             raise ValueError(
                 f"dims must have the stem and one number a stage, depths must be > 0, got dims={dims}, depths={depths}."

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from snnkit.models._meta_backbone import MetaBackbone
 from snnkit.models._registry import variant, variants
+from snnkit.models._vision import require_whole
 from snnkit.nn.attention import SDSA3
 from snnkit.nn.mlp import MLP, Block
 
@@ -55,6 +56,7 @@ class MetaSpikeFormer(MetaBackbone):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_whole(1, heads=heads, conv_ratio=conv_ratio)
         self.distilled_training = distilled
         if distilled:
             self.classifiers = ("head", "head_dist")

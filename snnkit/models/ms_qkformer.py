@@ -18,6 +18,7 @@ from torch import nn
 
 from snnkit.models._pyramid import Pyramid
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
+from snnkit.models._vision import require_whole
 from snnkit.nn.attention import SSA, TokenQK
 from snnkit.nn.max_embed import (
     FlatStem,
@@ -61,6 +62,7 @@ class MSQKFormer(Pyramid):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_whole(1, heads=heads)
 
         def mixer(stage: int, dim: int, **options: Any) -> nn.Module:
             return (SSA if stage == len(dims) - 1 else TokenQK)(dim, heads, **options)

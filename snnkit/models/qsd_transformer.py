@@ -15,6 +15,7 @@ from typing import Any
 
 from snnkit.models._meta_backbone import MetaBackbone
 from snnkit.models._registry import variant, variants
+from snnkit.models._vision import require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.quant import LSQConv2d, LSQLinear
@@ -59,6 +60,7 @@ class QSDTransformer(MetaBackbone):
         **common: Any,
     ) -> None:
         super().__init__(neuron=partial(integer_neuron, D=D) if neuron is None else neuron, steps=steps, **common)
+        require_whole(1, heads=heads, conv_ratio=conv_ratio)
         self.linear = partial(LSQLinear, bits=bits)
         pointwise = partial(quantised_pointwise, bits=bits)
 

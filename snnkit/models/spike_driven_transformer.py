@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
-from snnkit.models._vision import VisionModel
+from snnkit.models._vision import VisionModel, require_pools, require_whole
 from snnkit.nn.attention import SDSA1, NeuronMaker
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
@@ -87,6 +87,9 @@ class SpikeDrivenTransformer(VisionModel):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_whole(8, dim=dim)  # the stem starts with dim / 8 channels
+        require_whole(1, depth=depth, heads=heads)
+        require_pools(pools)
         self.stem = MembranePatchSplitting(self.in_chans, dim, pools, self.neuron)
         hidden = int(dim * mlp_ratio)
         self.stages = nn.ModuleList()

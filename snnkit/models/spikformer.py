@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
-from snnkit.models._vision import VisionModel
+from snnkit.models._vision import VisionModel, require_pools, require_whole
 from snnkit.nn.attention import SSA, NeuronMaker
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair, SEWShortcut
@@ -88,6 +88,9 @@ class Spikformer(VisionModel):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_whole(8, dim=dim)  # the stem starts with dim / 8 channels
+        require_whole(1, depth=depth, heads=heads)
+        require_pools(pools)
         self.stem = SpikingPatchSplitting(self.in_chans, dim, pools, self.neuron)
         options: dict[str, Any] = dict(neuron=self.neuron, shortcut=SEWShortcut())
         self.stages = nn.ModuleList(

@@ -25,6 +25,8 @@ def embedding_layer(
     inputs: int, outputs: int, neuron: NeuronMaker | None, *, size: int = 3, stride: int = 1, pool: bool = False
 ) -> ConvNormNeuron:
     """A size x size convolution without bias, norm, 3 x 3 max pool of stride 2 where told, neuron unless None."""
+    if outputs < 1:
+        raise ValueError(f"A layer of the embedding would have {outputs} channels: give it at least 8 (dims).")
     conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
     after = None if neuron is None else neuron(v_threshold=1.0)
     return ConvNormNeuron(conv, after, pool=nn.MaxPool2d(3, 2, 1) if pool else None)

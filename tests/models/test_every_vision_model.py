@@ -19,7 +19,18 @@ from snnkit.nn import IF, LIF, PLIF
 from snnkit.nn.losses import cross_entropy
 from snnkit.nn.norm_neuron import NormNeuron
 from snnkit.nn.readout import EveryStep, LastStep, MeanOverTime
-from tests.models.shrink import ONE_A_CLASS, VISION, VISION_STRUCTURES, build, create, full_size, sample, small
+from tests.models.shrink import (
+    ONE_A_CLASS,
+    VISION,
+    VISION_STRUCTURES,
+    build,
+    class_of,
+    create,
+    defaults,
+    full_size,
+    sample,
+    small,
+)
 
 every_name = pytest.mark.parametrize("name", VISION)
 every_class = pytest.mark.parametrize("name", [name for name in ONE_A_CLASS if name in VISION])
@@ -412,6 +423,8 @@ def own_neuron(v_threshold: float) -> LIF:
         (dict(readout=MeanOverTime()), TypeError, "readout must be a class such as MeanOverTime"),
         (dict(readout="mean"), TypeError, "readout must be a class such as MeanOverTime"),
         (dict(steps=0), ValueError, "steps must be a whole number >= 1, got 0"),
+        (dict(steps=True), ValueError, "steps must be a whole number >= 1, got True"),
+        (dict(img_size=True), ValueError, "img_size must be .*got True"),
         (dict(steps=None), ValueError, "steps must be a whole number >= 1, got None"),
         (dict(num_classes=-1), ValueError, "num_classes must be a whole number >= 0, got -1"),
         (dict(in_chans=0), ValueError, "in_chans must be a whole number >= 1, got 0"),
@@ -426,6 +439,48 @@ def own_neuron(v_threshold: float) -> LIF:
 def test_impossible_keywords_are_refused_with_the_remedy(name, keywords, error, message):
     with pytest.raises(error, match=message):
         create(name, **keywords)
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("keyword", "wrong", "message"),
+    [
+        ("depth", 0, "depth must be a whole number >= 1, got 0"),
+        ("heads", 0, "heads must be a whole number >= 1, got 0"),
+        ("heads", -2, "heads must be a whole number >= 1, got -2"),
+        ("dim", 4, "dim must be a whole number >= 8, got 4"),
+        ("pools", (True, True), r"pools must be True or False for each of the four convolutions, got \(True, True\)"),
+        ("dims", 0, r"dims must be whole numbers >= \d, got \(0, "),
+        ("depths", -1, r"depths must be (whole numbers|.* > 0).* got .*\(-1, "),
+        ("dims", None, "dims (and depths )?must|Expected 4 dims"),
+        ("conv_ratio", 0, "conv_ratio must be a whole number >= 1, got 0"),
+    ],
+    ids=str,
+)
+def test_impossible_sizes_are_refused_at_construction(name, keyword, wrong, message):
+    if keyword not in (given := defaults(class_of(name))):
+        pytest.skip(f"has no {keyword}")
+    if isinstance(given[keyword], tuple) and not isinstance(wrong, tuple):  # one wrong number, or one too few
+        kept = small(name)[keyword][1:]
+        wrong = kept if wrong is None else (wrong, *kept)
+    with pytest.raises(ValueError, match=message):
+        create(name, **{keyword: wrong})
+
+
+@pytest.mark.parametrize("name", ["max_former_cifar10dvs", "ms_qkformer_cifar10dvs"])
+def test_too_few_channels_for_a_stem_that_starts_with_an_eighth_are_refused(name):
+    with pytest.raises(ValueError, match=r"would have 0 channels: give it at least 8 \(dims\)"):
+        create(name, dims=(4, 16))
+
+
+@every_class
+def test_images_in_double_precision_are_refused_with_the_remedy(name):
+    model = create(name)
+    x = images(model, dtype=torch.float64)
+    with pytest.raises(TypeError, match=rf"{name} has parameters of torch.float32, got images of torch.float64: x.to"):
+        model(x)
+    with pytest.raises(TypeError, match="torch.float64, got images of torch.float32"):
+        model.double()(x.float())
 
 
 @every_class
