@@ -111,7 +111,14 @@ def _differentiable(
         return _Functional.apply(x, weight, taps, mask, past, numbers, key, count, *coefficients, *before)
     if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:  # a jvp must fail, not be zero
         return _Eager.apply(x, weight, taps, mask, past, numbers, key, count, *coefficients, *before)
-    return recurrent_forward.way(x)(x, weight, taps, mask, past, coefficients, before, numbers, key, False)
+    run = recurrent_forward.way(x)
+    return _behind(past, run(x, weight, taps, mask, past, coefficients, before, numbers, key, False))
+
+
+def _behind(past: Tensor, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The operator's results with the output alone: it returns it behind the past."""
+    both, *rest = results
+    return both[len(past) :], *rest
 
 
 def _gradients(ctx: Any, *gradients: Tensor | None) -> Any:
@@ -124,7 +131,8 @@ def _gradients_by_operator(ctx: Any, *gradients: Tensor | None) -> Any:
 
 def _found(ctx: Any, by_operator: bool, gradients: Sequence[Tensor | None]) -> Any:
     numbers, key, count, has_taps, has_mask = ctx.rest
-    weight, past, out, current, history, mixed, *tensors = ctx.saved_tensors  # once: checkpointing unpacks them
+    weight, past, out, current, history, mixed, *rest = ctx.saved_tensors  # once: checkpointing unpacks them
+    tensors = [*rest]  # torch 2.9 traces it as a tuple
     backward = recurrent_backward.op if by_operator else recurrent_backward.way(out)
     taps = tensors.pop(0) if has_taps else None
     mask = tensors.pop(0) if has_mask else None
@@ -155,7 +163,7 @@ class _Eager(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Any:
         x, weight, taps, mask, past, numbers, key, count, *tensors = arguments
         way = recurrent_forward.way(x)
-        out = tuple(way(x, weight, taps, mask, past, tensors[:count], tensors[count:], numbers, key, True))
+        out = _behind(past, way(x, weight, taps, mask, past, tensors[:count], tensors[count:], numbers, key, True))
         _note(ctx, arguments, out)
         return out
 
@@ -173,7 +181,7 @@ class _Functional(torch.autograd.Function):
         count: int, *tensors: Tensor,
     ) -> Any:  # fmt: skip
         given = (x, weight, taps, mask, past, tensors[:count], tensors[count:], numbers, key, True)
-        return tuple(recurrent_forward.op(*given))
+        return _behind(past, recurrent_forward.op(*given))
 
     setup_context = staticmethod(_note)
     backward = staticmethod(once_differentiable(_gradients_by_operator))

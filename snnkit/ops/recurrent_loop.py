@@ -22,7 +22,7 @@ def forward_loop(
     x: Tensor, weight: Tensor, taps: Tensor | None, mask: Tensor | None, past: Tensor, coefficients: Sequence[Tensor],
     before: Sequence[Tensor], numbers: Sequence[float], key: str, keep: bool,
 ) -> list[Tensor]:  # fmt: skip
-    """Output, last states, traces, and for the backward: currents, states before each step, mixed outputs."""
+    """Past and output in one, last states, traces; for the backward currents, states before a step, mixed outputs."""
     kind, lags, (steps, batch, size) = kind_of(key), len(past), x.shape
     outputs = x.new_empty(lags + steps, batch, size)  # with those before the first step
     outputs[:lags] = past
@@ -44,7 +44,7 @@ def forward_loop(
     after = [_own(state) for state in last.unbind(1)] if kind.final else []
     traces = [_own(history[1:, :, kind.program.states.index(name)]) for name in kind.record]
     kept = [part[: steps if keep else 0] for part in (current, history, mixed)]
-    return [outputs[lags:], *after, *traces, *kept]
+    return [outputs, *after, *traces, *kept]
 
 
 def _own(part: Tensor) -> Tensor:

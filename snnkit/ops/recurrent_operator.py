@@ -1,6 +1,7 @@
 """The recurrent scan as two operators, forward and backward, which graphs, fake tensors and transforms know.
 
-The forward returns output, last states, traces, and three tensors for the backward: the current of each step, the
+The forward returns the output behind the past that it was given (a view of it would have an offset that graphs of
+torch 2.9 cannot follow), last states, traces, and three tensors for the backward: the current of each step, the
 states before each step, and (with taps) what went into the products. Without ``keep`` these three are empty.
 """
 
@@ -28,7 +29,7 @@ def _fake_forward(
     traces = [x.new_empty(x.shape) for _ in kind.record]
     kept = steps if keep else 0
     current, mixed = x.new_empty(kept, batch, size), x.new_empty(0 if taps is None else kept, batch, size)
-    out = x.new_empty(len(past) + steps, batch, size)[len(past) :]  # as there, it stands behind the past
+    out = x.new_empty(len(past) + steps, batch, size)
     return [out, *after, *traces, current, x.new_empty(kept, batch, len(before), size), mixed]
 
 
@@ -67,7 +68,7 @@ recurrent_forward = Registered(
     f"recurrent(Tensor x, {_COMMON}, {_REST}, bool keep) -> Tensor[]",
     forward_loop, _fake_forward, _taking_turns("recurrent"), ("CPU", "CUDA"),
 )  # fmt: skip
-"""Output, last states if the key asks for them, traces, and what the backward needs."""
+"""Past and output, last states if the key asks for them, traces, and what the backward needs."""
 recurrent_backward = Registered(
     f"recurrent_backward(Tensor?[] gradients, {_COMMON}, {_KEPT}, {_REST}) -> Tensor[]",
     backward_loop, _fake_backward, _taking_turns("recurrent_backward"), ("CPU", "CUDA"),

@@ -155,8 +155,9 @@ def test_the_operators_keep_the_rules_of_torch(form):
     torch.library.opcheck(recurrent_operator.recurrent_forward.op, (*arguments, True), test_utils=tests)
     torch.library.opcheck(recurrent_operator.recurrent_forward.op, (*arguments, False), test_utils=tests)
     found = recurrent_operator.recurrent_forward.op(*arguments, True)
-    gradients = [torch.ones_like(f) for f in found[:-3]]
-    arguments = [gradients, *arguments[1:5], found[0], *found[-3:], *arguments[5:]]
+    out = found[0][len(fixed["past"]) :]
+    gradients = [torch.ones_like(f) for f in (out, *found[1:-3])]
+    arguments = [gradients, *arguments[1:5], out, *found[-3:], *arguments[5:]]
     torch.library.opcheck(recurrent_operator.recurrent_backward.op, tuple(arguments), test_utils=tests)
 
 
