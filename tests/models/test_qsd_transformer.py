@@ -249,13 +249,13 @@ def test_a_student_of_two_bits_learns_from_a_teacher_without_spikes():
     for name in ("stem.conv.weight", "stages.3.1.mixer.q.conv.mix.weight", "stages.3.3.mixer.v.conv.pointwise.alpha"):
         assert student.get_parameter(name).grad.abs().sum() > 0, name
     assert student.head.weight.grad is None
-    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
     losses = []
-    for _ in range(8):
+    for _ in range(20):
         optimizer.zero_grad()
         m, distance_to_teacher = loss()
         (cross_entropy(m, target) + distance_to_teacher).backward()
         optimizer.step()
         losses.append(distance_to_teacher.item())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]  # 0.78: weights of two bits move in steps, so some of the way is up
     assert not student.stages[3][1].mixer.q._forward_hooks, "the block leaves nothing behind"
