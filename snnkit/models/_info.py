@@ -16,6 +16,8 @@ from snnkit.models._registry import create_model, list_models, owners, rows
 from snnkit.nn.integer import IELIF
 from snnkit.nn.neuron import Neuron
 
+FROM_MEMORY = "from memory of the paper, not looked up in its text or repository"
+
 
 def info(name: str) -> dict[str, str]:
     """What ``python -m snnkit info`` prints: parameters, layers, neurons, steps, source, accuracy, weights.
@@ -39,7 +41,7 @@ def info(name: str) -> dict[str, str]:
         "steps": str(getattr(model, "steps", "those of the sequence")),
         "classes": str(model.num_classes),
         "source": _source(cls),
-        "accuracy": f"{row.accuracy} % (published)" if row.accuracy else "none published",
+        "accuracy": _accuracy(row.accuracy),
         "official weights": _weights(name),
     }
 
@@ -57,6 +59,8 @@ def markdown() -> str:
         "Written by `python -m snnkit list --markdown > docs/models.md`; `python -m snnkit info NAME` says more.",
         "A name without `_cifar10`, `_cifar100`, `_cifar10dvs`, `_dvs128`, `_shd` or `_digits` is for ImageNet.",
         "Accuracy is the source's, in percent, not measured here; official weights are names of the authors' files.",
+        "A condition that is not the variant's own stands behind the accuracy: T, image size, epochs.",
+        f"A star: {FROM_MEMORY}.",
     ]
     for cls in dict.fromkeys(owners[name] for name in list_models()):
         lines += ["", f"## {cls.__name__}", "", _source(cls), ""]
@@ -66,6 +70,12 @@ def markdown() -> str:
             cells = [f"`{name}`", f"{sum(p.numel() for p in model.parameters()):,}", getattr(model, "steps", "")]
             lines.append(f"| {' | '.join(map(str, [*cells, rows[name].accuracy, rows[name].weights]))} |")
     return "\n".join(lines) + "\n"
+
+
+def _accuracy(published: str) -> str:
+    if not published:
+        return "none published"
+    return f"{published} % (published" + (f"; star: {FROM_MEMORY})" if "*" in published else ")")
 
 
 def _outline(name: str) -> Any:

@@ -34,7 +34,8 @@ class Variant:
 
     Attributes:
         keywords: arguments of the class.
-        accuracy: published top-1 accuracy in percent, as text; empty if there is none.
+        accuracy: published top-1 accuracy in percent, as text; empty if there is none. Conditions other than the
+            variant's own stand behind it, ``80.0 (T=16)``. A star: from memory of the paper, not looked up.
         cfg: entries of timm's ``default_cfg`` that differ from ImageNet's: mean, standard deviation, crop.
         weights: names of the official checkpoint files, if there are some.
     """

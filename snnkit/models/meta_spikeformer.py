@@ -90,9 +90,9 @@ M15, M31, M55, M124 = (64, 128, 256, 360), (96, 192, 384, 480), (128, 256, 512, 
 
 variants(
     MetaSpikeFormer,
-    meta_spikeformer_15m=variant("74.1", dims=M15),
-    meta_spikeformer_8_384=variant("77.2", dims=M31),
-    meta_spikeformer_8_512=variant("79.7", dims=M55),
+    meta_spikeformer_15m=variant("74.1*", dims=M15),
+    meta_spikeformer_8_384=variant("77.2*", dims=M31),
+    meta_spikeformer_8_512=variant("79.7*", dims=M55),
     meta_spikeformer_8_768=variant(dims=M124),
     meta_spikeformer_15m_dist=variant(dims=M15, distilled=True),
     meta_spikeformer_8_384_dist=variant(dims=M31, distilled=True),

@@ -127,11 +127,11 @@ variants(
     sdt_6_512=_imagenet("74.11", depth=6),
     sdt_8_512=_imagenet("74.57"),
     sdt_10_512=_imagenet("74.66", depth=10),
-    sdt_8_768=_imagenet("77.07", dim=768),  # said to be measured at 288 x 288
+    sdt_8_768=_imagenet("77.07 (288 px*)", dim=768),
     sdt_2_256_cifar10=_cifar("", cfg=CIFAR10, dim=256, num_classes=10),
-    sdt_2_512_cifar10=_cifar("95.6", cfg=CIFAR10, num_classes=10),
+    sdt_2_512_cifar10=_cifar("95.6*", cfg=CIFAR10, num_classes=10),
     sdt_2_256_cifar100=_cifar("", cfg=CIFAR100, dim=256, num_classes=100),
-    sdt_2_512_cifar100=_cifar("78.4", cfg=CIFAR100, num_classes=100),
-    sdt_2_256_cifar10dvs=variant("80.0", cfg=EVENTS, in_chans=2, dim=256, depth=2, **CIFAR10_DVS),  # 80.0 at T = 16
-    sdt_2_256_dvs128=variant("99.3", cfg=EVENTS, in_chans=2, dim=256, depth=2, **DVS128),
+    sdt_2_512_cifar100=_cifar("78.4*", cfg=CIFAR100, num_classes=100),
+    sdt_2_256_cifar10dvs=variant("80.0* (T=16)", cfg=EVENTS, in_chans=2, dim=256, depth=2, **CIFAR10_DVS),
+    sdt_2_256_dvs128=variant("99.3*", cfg=EVENTS, in_chans=2, dim=256, depth=2, **DVS128),
 )
