@@ -13,6 +13,7 @@ import torch._dynamo.testing
 from torch import Tensor, nn
 
 import snnkit
+from snnkit.nn import DelayedRecurrence, Recurrent
 from snnkit.nn.losses import cross_entropy
 from tests.models.keys import full_line, full_lines, key_file, key_lines
 from tests.models.shrink import NAMES, ONE_A_CLASS, STRUCTURES, VISION, build, create, sample, small_on_meta, smallest
@@ -297,6 +298,9 @@ def test_one_graph_serves_all_lengths(name):
 @every_class
 def test_export_keeps_the_batch_open(name):
     model = build(name, **smallest(name)).eval()
+    recurrent = any(isinstance(layer, Recurrent | DelayedRecurrence) for layer in model.modules())
+    if recurrent and torch.__version__.startswith("2.9"):
+        pytest.skip("torch 2.9 exports no slice that starts behind an open axis: it loses the symbol of the offset")
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (sample(model, 9, 3),), dynamic_shapes=({1: batch}, None)[:1])
     for size in (1, 5):
