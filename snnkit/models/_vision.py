@@ -123,6 +123,16 @@ class VisionModel(Classifier):
             first_conv=next(name for name, m in self.named_modules() if isinstance(m, nn.Conv2d)),
         )
 
+    @property
+    def steps(self) -> int:
+        """Time steps of a still image; one that is changed is saved with the model."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        require_whole(1, steps=steps)
+        self._steps = self.arguments["steps"] = steps
+
     def drop_paths(self, depth: int) -> list[float]:
         """The probability of each of ``depth`` blocks: from 0 to ``drop_path_rate``."""
         return [self.drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
@@ -247,6 +257,7 @@ class VisionModel(Classifier):
         Raises:
             ValueError: another pooling, or none in front of a classifier.
         """
+        require_whole(0, num_classes=num_classes)
         self._require_pooled(num_classes, self.global_pool if global_pool is None else global_pool)
         if global_pool is not None:
             self.global_pool = self.arguments["global_pool"] = global_pool

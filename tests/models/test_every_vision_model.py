@@ -30,6 +30,7 @@ from tests.models.shrink import (
     full_size,
     sample,
     small,
+    smallest,
 )
 
 every_name = pytest.mark.parametrize("name", VISION)
@@ -494,3 +495,15 @@ def test_impossible_inputs_are_refused_with_what_was_expected(name):
         model(torch.zeros(2, c, 32, 32, dtype=torch.uint8))
     with pytest.raises(TypeError, match="expects a tensor, got list"):
         model([1])
+
+
+def test_steps_that_were_changed_are_saved_and_checked(tmp_path):
+    model = build("sdt_10_512", **smallest("sdt_10_512")).eval()
+    model.steps = 2
+    snnkit.save_checkpoint(model, tmp_path / "a.safetensors")
+    assert snnkit.load_model(tmp_path / "a.safetensors").steps == 2
+    with pytest.raises(ValueError, match="steps must be a whole number >= 1, got 0"):
+        model.steps = 0
+    with pytest.raises(ValueError, match="num_classes must be a whole number >= 0, got -1"):
+        model.reset_classifier(-1)
+    assert model.steps == 2 and model.num_classes >= 0
