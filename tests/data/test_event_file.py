@@ -51,7 +51,7 @@ def test_aedat2_leaves_out_what_is_no_pixels_event_and_refuses_a_larger_sensors(
 def test_aedat2_is_spikingjellys(tmp_path):
     theirs = pytest.importorskip("spikingjelly.datasets.cifar10_dvs")
     if not hasattr(theirs, "_load_origin_data"):
-        pytest.skip("another SpikingJelly")
+        pytest.skip("this SpikingJelly does not have the function that is compared")
     path = tmp_path / "a.aedat"
     path.write_bytes(aedat2_bytes(ROWS))
     columns = theirs._load_origin_data(path)
@@ -84,7 +84,7 @@ def test_aedat3_decodes_a_range_of_time_as_if_it_were_cut_from_the_whole():
 def test_aedat3_is_spikingjellys(tmp_path):
     utils = pytest.importorskip("spikingjelly.datasets.utils")
     if not hasattr(utils, "load_aedat_v3"):
-        pytest.skip("another SpikingJelly")
+        pytest.skip("this SpikingJelly does not have the function that is compared")
     path = tmp_path / "a.aedat"
     path.write_bytes(AEDAT3_HEADER + aedat3_packet(ROWS[:13]) + aedat3_packet(ROWS[13:]))
     columns = utils.load_aedat_v3(path)

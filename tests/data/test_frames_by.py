@@ -56,7 +56,7 @@ def test_by_time_the_order_of_the_events_does_not_matter(rows, random, framing):
 def test_frames_are_spikingjellys_wherever_it_gives_some(rows, steps):
     utils = pytest.importorskip("spikingjelly.datasets.utils")
     if not hasattr(utils, "integrate_events_by_fixed_frames_number"):
-        pytest.skip("another SpikingJelly")
+        pytest.skip("this SpikingJelly does not have the function that is compared")
     events = events_of(rows)
     columns = {key: events[key].astype(np.int64) for key in "txyp"}
     for how, ours in (("number", FramesByNumber(SENSOR, steps)), ("time", FramesByTime(SENSOR, steps))):
