@@ -61,6 +61,7 @@ class VisionSettings:
         "no", "no: float32; tf32: products in TF32 on a GPU; bf16: mixed precision", choices=("no", "tf32", "bf16")
     )
     cpu: bool = option(False, "do not use a GPU", free=True)
+    cuda_graph: bool = option(True, "on one GPU, replay training steps as a CUDA graph", free=True)
     workers: int = option(0, "processes that load data; 0: where nothing is random, the device keeps it", free=True)
     folder: str = option("", "folder of the run (default: a new one in runs/)")
     checkpoint_seconds: float = option(60.0, "write a checkpoint after this time", free=True)

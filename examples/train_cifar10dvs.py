@@ -21,6 +21,7 @@ import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
 from _clips import AUGMENTS, FRAMINGS, READERS, event_parts
+from _cuda_graph import replayed
 from _device_augment import Augmented, BatchAugment
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
@@ -115,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
     averaged = ModelEmaV3(model, settings.ema, use_warmup=True, device=device) if settings.ema else None
     chosen = averaged.module if averaged else model
-    network, optimizer = accelerator.prepare(model, optimizer)
+    network, optimizer = accelerator.prepare(model, optimizer)  # autocast is in the network's call
+    forward = replayed(network, settings, accelerator)
     run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
     states = [optimizer, schedule] + ([averaged] if averaged else [])
     at = run.restore(model, *states)
@@ -136,8 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             mixed = mix_now(batch, snn_data.batch_generator(settings.seed, epoch, step))
             for number, part in enumerate(parts(mixed, settings.accumulate)):
                 x = seen(part.x, settings)  # [T, B, C, H, W]
-                with accelerator.autocast():
-                    answer = network(x)  # [B, classes]; [T, B, classes] for TET
+                answer = forward(x)  # [B, classes]; [T, B, classes] for TET
                 loss = loss_of(answer, part.labels, settings)
                 accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
                 right = (logits(answer).argmax(1) == labels[number]).sum()

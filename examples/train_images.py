@@ -21,6 +21,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
+from _cuda_graph import replayed
 from _device_augment import Augmented, BatchAugment
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings
@@ -189,7 +190,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
     averaged = ModelEmaV3(model, settings.ema, use_warmup=True, device=device) if settings.ema else None
     chosen = averaged.module if averaged else model
-    network, optimizer = accelerator.prepare(model, optimizer)
+    network, optimizer = accelerator.prepare(model, optimizer)  # autocast is in the network's call
+    forward = replayed(network, settings, accelerator)
     run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
     states = [optimizer, schedule] + ([averaged] if averaged else [])
     at = run.restore(model, *states)
@@ -208,8 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             mixed = mix_now(batch, snn_data.batch_generator(settings.seed, epoch, step))
             for number, part in enumerate(parts(mixed, settings.accumulate)):
                 x, target = seen(part.x, settings), part.labels  # [B, 3, H, W], [B, classes]
-                with accelerator.autocast():
-                    answer = network(x)  # [B, classes]; [T, B, classes] for TET; a pair of them with a head to distil
+                answer = forward(x)  # [B, classes]; [T, B, classes] for TET; a pair of them with a head to distil
                 if teacher is None:
                     loss = loss_of(answer, target, settings)
                 else:

@@ -5,12 +5,16 @@
     image --7x7/2--> ConvBlock --/2--> ConvBlock --/2--> 2 ConvBlocks --/2--> blocks --/1--> blocks --> head
                      stage 0           stage 1           stage 2              stage 3
 
+The strides are those for 224 pixels; of small images the first ones may be 1.
+
 A model derives from :class:`MetaBackbone` and says what a transformer block, a convolution and a neuron are.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +25,9 @@ from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
 
 ConvMaker = Callable[..., Any]
 """Called as ``nn.Conv2d`` is: the class itself, or one with quantised weights."""
+
+STRIDES = (2, 2, 2, 2, 1)
+"""Of the five downsamplings, for ImageNet."""
 
 
 class Downsampling(ConvNormNeuron):
@@ -73,6 +80,7 @@ class MetaBackbone(VisionModel):
         conv_ratio: int,
         block: Callable[[int, float, bool], nn.Module],
         conv: ConvMaker = nn.Conv2d,
+        strides: tuple[int, ...] = STRIDES,
     ) -> None:
         """Build stem, stages and head.
 
@@ -82,20 +90,24 @@ class MetaBackbone(VisionModel):
             conv_ratio: hidden channels of a ConvBlock / its channels.
             block: makes a transformer block from (channels, drop path, whether a neuron ends it).
             conv: makes the convolutions.
+            strides: of the five downsamplings.
 
         Raises:
-            ValueError: not four dims or not two depths, or one that is too small.
+            ValueError: not four dims, not two depths or not five strides, or one that is too small.
         """
-        if len(dims) != 4 or len(depths) != 2:
-            raise ValueError(f"Expected 4 dims and 2 depths, got dims={dims}, depths={depths}.")
+        if len(dims) != 4 or len(depths) != 2 or len(strides) != 5:
+            raise ValueError(
+                f"Expected 4 dims, 2 depths and 5 strides, got dims={dims}, depths={depths}, strides={strides}."
+            )
+        require_whole(1, strides=strides)
         require_whole(2, dims=dims)  # the stem has half of the first
         require_whole(0, depths=depths)
         d0, d1, d2, d3 = dims
         half = d0 // 2
 
-        def down(inputs: int, outputs: int, stride: int = 2, fires: bool = True) -> Downsampling:
+        def down(inputs: int, outputs: int, place: int, fires: bool = True) -> Downsampling:
             neuron = self.neuron(v_threshold=1.0) if fires else None
-            return Downsampling(conv(inputs, outputs, 3, stride, 1), neuron, nn.BatchNorm2d(outputs))
+            return Downsampling(conv(inputs, outputs, 3, strides[place], 1), neuron, nn.BatchNorm2d(outputs))
 
         def conv_block(dim: int) -> ConvBlock:
             return ConvBlock(dim, conv_ratio, self.neuron, conv)
@@ -105,14 +117,15 @@ class MetaBackbone(VisionModel):
         third = [block(d2, rate, True) for rate in drop_paths[: depths[0]]]
         fourth = [block(d3, rate, i < depths[1]) for i, rate in enumerate(drop_paths[depths[0] :], 1)]
         self.stem = ConvNormNeuron(
-            conv(self.in_chans, half, 7, 2, 3), self.neuron(v_threshold=1.0), nn.BatchNorm2d(half)
+            conv(self.in_chans, half, 7, strides[0], 3), self.neuron(v_threshold=1.0), nn.BatchNorm2d(half)
         )
         self.stages = nn.ModuleList(
             [
                 Chain(conv_block(half)),
-                Chain(down(half, d0), conv_block(d0)),
-                Chain(down(d0, d1), conv_block(d1), conv_block(d1)),
-                Chain(down(d1, d2), *third, down(d2, d3, stride=1, fires=depths[1] > 0), *fourth),
+                Chain(down(half, d0, 1), conv_block(d0)),
+                Chain(down(d0, d1, 2), conv_block(d1), conv_block(d1)),
+                Chain(down(d1, d2, 3), *third, down(d2, d3, 4, fires=depths[1] > 0), *fourth),
             ]
         )
-        self.finish([(half, 2), (d0, 4), (d1, 8), (d3, 16)], self.neuron(v_threshold=1.0))
+        *early, _, last = accumulate(strides, operator.mul)
+        self.finish(zip((half, d0, d1, d3), (*early, last), strict=True), self.neuron(v_threshold=1.0))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnkit.models._meta_backbone import MetaBackbone
+from snnkit.models._meta_backbone import STRIDES, MetaBackbone
 from snnkit.models._registry import variant, variants
 from snnkit.models._vision import require_whole
 from snnkit.nn.attention import SDSA3
@@ -30,13 +30,14 @@ class MetaSpikeFormer(MetaBackbone):
         depths: number of transformer blocks with ``dims[2]`` and with ``dims[3]`` channels.
         heads, mlp_ratio: attention heads, hidden channels of an MLP / its channels.
         conv_ratio: hidden channels of a ConvBlock's 3 x 3 convolutions / its channels.
+        strides: of the stem and of the four downsamplings behind it. For 32 pixels the first ones may be 1.
         distilled: a second classifier ``head_dist`` on the same spikes, for a teacher's labels (there: ``head_kd``).
             In training the answer is the pair ``(head, head_dist)``, for ``snnkit.nn.losses.distillation``, or their
             mean after ``set_distilled_training(False)``; in evaluation always the mean.
         common: see :class:`VisionModel`. The paper trains with ``steps=1`` and goes on from there with ``steps=4``.
             Stochastic depth is for the transformer blocks.
 
-    Feature maps are those of the authors' detection backbones: strides 2, 4, 8 and 16.
+    Feature maps are those of the authors' detection backbones, with the default strides at 2, 4, 8 and 16.
 
     >>> model = MetaSpikeFormer(dims=(4, 4, 6, 8), depths=(1, 1), heads=2, num_classes=10, distilled=True)
     >>> len(model(torch.zeros(3, 3, 32, 32))), model.eval()(torch.zeros(3, 3, 32, 32)).shape
@@ -52,6 +53,7 @@ class MetaSpikeFormer(MetaBackbone):
         heads: int = 8,
         mlp_ratio: float = 4.0,
         conv_ratio: int = 4,
+        strides: tuple[int, ...] = STRIDES,
         distilled: bool = False,
         **common: Any,
     ) -> None:
@@ -65,7 +67,7 @@ class MetaSpikeFormer(MetaBackbone):
             options: dict[str, Any] = dict(neuron=self.neuron, drop_path=drop_path)
             return Block(SDSA3(dim, heads, **options), MLP(dim, int(dim * mlp_ratio), fires=fires, **options))
 
-        self.build(dims, depths, conv_ratio, block)
+        self.build(dims, depths, conv_ratio, block, strides=strides)
 
     def set_distilled_training(self, enable: bool = True) -> None:
         """Whether a distilled model answers with the pair of its heads in training (timm)."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from snnkit.models._meta_backbone import MetaBackbone
+from snnkit.models._meta_backbone import STRIDES, MetaBackbone
 from snnkit.models._registry import variant, variants
 from snnkit.models._vision import require_whole
 from snnkit.nn.attention import NeuronMaker
@@ -26,7 +26,7 @@ class QSDTransformer(MetaBackbone):
     """QSD-Transformer: four ConvBlocks, then blocks of Q-SDSA and MLP with layer scale, all on the membrane stream.
 
     Args:
-        dims, depths, heads, mlp_ratio, conv_ratio: as in MetaSpikeFormer.
+        dims, depths, heads, mlp_ratio, conv_ratio, strides: as in MetaSpikeFormer.
         bits: of the weights, 2 to 16; the paper's networks have 4.
         D: the neurons send 0, 1, ... or D spikes at once.
         scale_residual: start of the learnt factors on the branches of the blocks.
@@ -52,6 +52,7 @@ class QSDTransformer(MetaBackbone):
         heads: int = 8,
         mlp_ratio: float = 4.0,
         conv_ratio: int = 4,
+        strides: tuple[int, ...] = STRIDES,
         bits: int = 4,
         D: int = 4,
         scale_residual: float = 1e-6,
@@ -69,7 +70,7 @@ class QSDTransformer(MetaBackbone):
             mlp = MLP(dim, int(dim * mlp_ratio), projection=pointwise, fires=fires, **options)
             return Block(QSDSA(dim, heads, bits=bits, **options), mlp)
 
-        self.build(dims, depths, conv_ratio, block, conv=partial(LSQConv2d, bits=bits))
+        self.build(dims, depths, conv_ratio, block, conv=partial(LSQConv2d, bits=bits), strides=strides)
 
 
 M8, M15, M31, M55, M124 = (
