@@ -1,8 +1,8 @@
 """A training step as a CUDA graph: the host starts a few hundred kernels with one call.
 
 Spiking networks of small pictures leave the GPU waiting for Python. Forward and backward of a batch are recorded once
-and replayed for each later batch of that shape. Answers, gradients, random numbers and running statistics are those of
-the plain calls; batches of another shape, and networks in evaluation mode, are called plainly.
+and replayed for each later batch of that size. Answers, gradients, random numbers and running statistics are those of
+the plain calls; batches of another size, and networks in evaluation mode, are called plainly.
 """
 
 from collections.abc import Callable
@@ -19,43 +19,39 @@ def replayed(network: nn.Module, settings: Any, accelerator: Accelerator) -> Cal
     Parts of a batch would add up gradients that lie in the same memory.
     """
     fits = accelerator.device.type == "cuda" and accelerator.num_processes == 1 and settings.accumulate == 1
-    return Replayed(network) if fits and settings.cuda_graph else network
+    return Replayed(network, settings.batch) if fits and settings.cuda_graph else network
 
 
 class Replayed:
-    """Call a network; from the second training batch of a shape on, as a graph of that shape."""
+    """Call a network; in training, batches ``[B, C, H, W]`` or ``[T, B, C, H, W]`` of B = ``batch`` as a graph."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.shape: torch.Size | None = None
+    def __init__(self, network: nn.Module, batch: int) -> None:
+        self.network, self.batch = network, batch
         self.graph: Callable[[Tensor], Any] | None = None
 
     def __call__(self, x: Tensor) -> Any:
         """The network's answer. That of a graph is overwritten by the next call."""
         if not self.network.training:
             return self.network(x)
-        if self.shape is None:  # the first pass sets up what is set up once: kernels, steps of quantised weights
-            self.shape = x.shape
-            return self.network(x)
-        if x.shape != self.shape:
-            return self.network(x)
-        if self.graph is None:
-            self.graph = _recorded(self.network, x)
-        return self.graph(x)
+        if self.graph is None:  # at the first call: a plain step's autograd graph, still alive, would spoil the record
+            rows = torch.arange(self.batch, device=x.device) % x.shape[-4]
+            self.graph = _recorded(self.network, x.index_select(x.ndim - 4, rows))
+        return self.graph(x) if x.shape[-4] == self.batch else self.network(x)
 
 
 def _recorded(network: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
-    """The graph; the passes that are made to record it leave no trace in running statistics or random numbers."""
-    kept = [buffer.clone() for buffer in network.buffers()]
+    """The graph; the passes that are made to record it leave no trace in weights, statistics or random numbers."""
+    state = list(network.state_dict().values())
+    kept = [value.clone() for value in state]
     with torch.random.fork_rng([x.device]):
         plain = network.__dict__.get("forward")  # accelerate's, with autocast
-        torch.cuda.make_graphed_callables(network, (x.clone(),), allow_unused_input=True)
+        torch.cuda.make_graphed_callables(network, (x,), allow_unused_input=True)
         graph = network.forward
         if plain is None:
             del network.forward
         else:
             network.forward = plain
     with torch.no_grad():
-        for buffer, before in zip(network.buffers(), kept, strict=True):
-            buffer.copy_(before)
+        for value, before in zip(state, kept, strict=True):
+            value.copy_(before)
     return graph

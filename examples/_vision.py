@@ -21,10 +21,11 @@ from snnkit.nn import max_embed
 from snnkit.nn.losses import cross_entropy, tet
 
 
-def build_model(settings: Any, in_chans: int, classes: int) -> nn.Module:
-    """The network of ``--model`` and ``--set`` for this data, with the weights of ``--init``.
+def build_model(settings: Any, in_chans: int, classes: int, device: torch.device) -> nn.Module:
+    """The network of ``--model`` and ``--set`` for this data on a device, with the weights of ``--init``.
 
-    With the TET loss it answers at every step, ``[T, B, classes]``, else with the mean over time, ``[B, classes]``.
+    With the TET loss it answers at every step, ``[T, B, classes]``, else with the mean over time, ``[B, classes]``. On
+    a GPU its maps are channels-last: convolutions and norms take about half of the time.
     """
     keywords = dict(keyword(text) for text in settings.set)
     if settings.loss == "tet":
@@ -36,7 +37,7 @@ def build_model(settings: Any, in_chans: int, classes: int) -> nn.Module:
     model = snnkit.create_model(settings.model, **sizes, **keywords)
     if settings.init:
         snnkit.load_checkpoint(model, settings.init)
-    return model
+    return model.to(device, memory_format=torch.channels_last) if device.type == "cuda" else model
 
 
 def keyword(text: str) -> tuple[str, Any]:

@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if settings.on_device or not settings.workers:
             data = Data(*(on_device(part, device) for part in data))
         classes = len(data.train.classes)
-        model = build_model(settings, 3, classes)
+        model = build_model(settings, 3, classes, device)
         teacher, s = None, settings
         if s.teacher:
             teacher = Teacher(s.teacher, s.teacher_weights, classes, s.mean, s.std).to(device)

@@ -103,7 +103,7 @@ def test_a_recipe_says_where_it_comes_from_and_its_model_can_be_built(path):
     augmented = settings.augment != "none" or settings.mixup or settings.on_device
     assert bool(augmented) == (recipe["augmentation"] != "none")
     with torch.device("meta"):
-        model = build_model(settings, 2, 10)
+        model = build_model(settings, 2, 10, torch.device("cpu"))
     build_optimizer(model, settings, 3)
 
 

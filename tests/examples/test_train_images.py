@@ -86,7 +86,7 @@ def test_a_recipe_says_where_it_comes_from_and_its_model_can_be_built(path):
     settings = Settings(**read_recipe(Settings, path))
     assert (recipe["effective_batch"], recipe["epochs"]) == (settings.batch, settings.epochs)
     with torch.device("meta"):
-        model = build_model(settings, 3, 10)
+        model = build_model(settings, 3, 10, torch.device("cpu"))
     build_optimizer(model, settings, 3)
     augmentation(settings)
 
@@ -212,16 +212,17 @@ def test_keywords_of_the_model_are_numbers_tuples_and_names():
 
 def test_training_starts_from_the_weights_of_a_file(tmp_path):
     small = Settings(size=8, steps=2, set=tuple(NET))
-    model = build_model(small, 3, 10)
+    model = build_model(small, 3, 10, torch.device("cpu"))
     snnkit.save_checkpoint(model, tmp_path / "model.safetensors")
     with pytest.warns(UserWarning, match="head"):  # another number of classes
-        again = build_model(Settings(size=8, steps=2, set=tuple(NET), init=str(tmp_path / "model.safetensors")), 3, 7)
+        started = Settings(size=8, steps=2, set=tuple(NET), init=str(tmp_path / "model.safetensors"))
+        again = build_model(started, 3, 7, torch.device("cpu"))
     a, b = model.state_dict(), again.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a if not name.startswith("head."))
 
 
 def test_layer_decay_lowers_the_rate_from_the_head_to_the_stem():
-    model = build_model(Settings(size=8, steps=2, set=tuple(NET)), 3, 10)
+    model = build_model(Settings(size=8, steps=2, set=tuple(NET)), 3, 10, torch.device("cpu"))
     optimizer, _ = build_optimizer(model, Settings(layer_decay=0.5), 3)
     scale = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
     first, last = (scale[id(p)] for p in (next(model.stem.parameters()), model.head.weight))
