@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import pytest
+import torch
 
 from tests.examples import EXAMPLES
 from tests.shared import ROOT
@@ -25,7 +26,7 @@ def test_every_training_is_one_that_its_script_accepts(family, data, tiny):
     given = [*small_sets.arguments(family, data, tiny), "--root", str(EXAMPLES / data)]
     settings, _ = read.read_settings(script.Settings, given, "")
     assert settings.on_device and settings.size % 16 == 0
-    vision.build_model(settings, 3 if data == "cifar10_jpeg" else 2, 10)
+    vision.build_model(settings, 3 if data == "cifar10_jpeg" else 2, 10, torch.device("cpu"))
 
 
 def test_the_table_takes_the_mean_of_the_seeds_and_names_what_is_below_a_linear_read_out():
