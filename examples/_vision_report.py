@@ -145,7 +145,9 @@ def draw_examples(figure: Any, examples: Sequence[Example]) -> None:
         frames = np.linspace(0, steps - 1, min(SHOWN, steps)).astype(int)
         axes = figure.subplots(len(examples), len(frames), squeeze=False).ravel()
         shown = [
-            (f"{caption(example)}, frame {t + 1} of {steps}", example.clip[t]) for example in examples for t in frames
+            (f"frame {t + 1} of {steps}" if t else caption(example), example.clip[t])
+            for example in examples
+            for t in frames
         ]
     for axis in axes:
         axis.axis("off")

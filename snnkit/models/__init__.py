@@ -6,6 +6,7 @@ Importing this package loads timm and registers the models there: afterwards ``t
 from snnkit.models._checkpoints import checkpoint_info, load_checkpoint, load_model, save_checkpoint
 from snnkit.models._registry import create_model, list_models, variants
 from snnkit.models.delay_snn import DelaySNN, FixedDelays, LearntDelays
+from snnkit.models.delay_snn_plus import DelaySNNPlus
 from snnkit.models.delrec import DelRecNet
 from snnkit.models.fold import fold
 from snnkit.models.max_former import MaxFormer
@@ -22,6 +23,7 @@ from snnkit.models.unroll import unroll
 __all__ = [
     "DelRecNet",
     "DelaySNN",
+    "DelaySNNPlus",
     "FixedDelays",
     "LearntDelays",
     "MSQKFormer",

@@ -32,7 +32,7 @@ def test_every_training_is_one_that_its_script_accepts(family, data, tiny):
 def test_the_table_takes_the_mean_of_the_seeds_and_names_what_is_below_a_linear_read_out():
     def run(test):
         return {
-            "accuracies": {"validation": 0.5, "test": test}, "parameters": 1234, "epochs": 9, "seconds": 8.6,
+            "accuracies": {"validation": 0.5, "test": test}, "parameters": 1234, "epochs": 9, "gpu_seconds": 8.6,
             "firing_rate": 0.1, "finite": True,
         }  # fmt: skip
 
