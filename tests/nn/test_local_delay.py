@@ -1,0 +1,67 @@
+"""Local delays against a plain sum over places, taps and channels, and what they promise: the same at every place."""
+
+import pytest
+import torch
+from torch import nn
+
+import snnkit
+from snnkit.nn.delay import DelayLinear
+from snnkit.nn.local_delay import LocalDelayLinear
+from snnkit.ops.delay import Triangle
+
+
+def layer(**keywords):
+    torch.manual_seed(0)
+    sizes = dict(channels=11, out_features=3, window=5, stride=2, max_delay=4, profile=Triangle())
+    return LocalDelayLinear(**sizes | keywords).double()
+
+
+def test_a_place_hears_its_window_after_the_delays():
+    local, x = layer(bias=True), torch.randn(9, 2, 11, dtype=torch.float64)
+    y, kernel = local(x, tail=2), local.kernel()
+    assert y.shape == (11, 2, 6, 3)
+    wide = nn.functional.pad(x, (2, 2, 0, 0, 0, 2))  # (6 - 1) 2 + 5 channels, and two steps behind
+    for t, place, out in ((0, 0, 0), (5, 3, 1), (10, 5, 2)):
+        total = local.bias[out] + sum(
+            kernel[out, i, 3 - d] * wide[t - d, :, 2 * place + i] for d in range(min(t, 3) + 1) for i in range(5)
+        )
+        torch.testing.assert_close(y[t, :, place, out], total, rtol=1e-12, atol=1e-12)
+
+
+def test_a_pattern_that_is_a_stride_higher_moves_one_place():
+    local, x = layer(), torch.zeros(6, 1, 11, dtype=torch.float64)
+    x[1, 0, 4], x[2, 0, 5] = 1.0, 2.0
+    torch.testing.assert_close(local(x.roll(2, 2))[:, :, 1:], local(x)[:, :, :-1], rtol=1e-12, atol=1e-12)
+
+
+def test_one_place_that_hears_all_is_a_delay_linear():
+    local = layer(channels=5, window=5, stride=5)
+    full = DelayLinear(5, 3, 4, profile=Triangle()).double()
+    full.load_state_dict(local.state_dict())
+    x = torch.randn(7, 2, 5, dtype=torch.float64)
+    torch.testing.assert_close(local(x)[:, :, 0], full(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("max_delay", [1, 4])
+def test_chunks_in_carry_are_the_whole(max_delay):
+    local, x = layer(max_delay=max_delay), torch.randn(9, 2, 11, dtype=torch.float64)
+    with snnkit.carry(local):
+        parts = torch.cat([local(part) for part in x.split((1, 5, 3))])
+    torch.testing.assert_close(parts, local(x), rtol=1e-12, atol=1e-12)
+
+
+def test_rounded_delays_take_whole_steps():
+    kernel = layer().discretize().kernel()
+    assert ((kernel != 0).sum(-1) == 1).all()
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="stride must be <= window, else channels go unheard, got 6 > 5"):
+        layer(stride=6)
+    with pytest.raises(ValueError, match=r"LocalDelayLinear expects \[T, B, 11\], got \(4, 2, 10\)"):
+        layer()(torch.zeros(4, 2, 10))
+    with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
+        layer(channels=0)
+    local = layer()
+    with snnkit.carry(local), pytest.raises(ValueError, match="tail must be 0 inside"):
+        local(torch.zeros(4, 2, 11, dtype=torch.float64), tail=1)
