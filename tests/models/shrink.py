@@ -30,7 +30,7 @@ SPEECH: dict[str, Any] = dict(in_features=12, hidden=(16, 16), num_classes=5)
 OWN: dict[str, dict[str, Any]] = {
     "DelaySNN": dict(hidden=lambda given: (16, 16) if 512 in given else given),
     "DelaySNNPlus": SPEECH
-    | dict(max_delay=5, tail=2, local=lambda given: given and replace(given, outputs=3, window=4, stride=3, max_delay=3)),
+    | dict(max_delay=5, tail=2, local=lambda one: one and replace(one, outputs=3, window=4, stride=3, max_delay=3)),
     "RadLIFNet": SPEECH,
     "SEAdLIFNet": SPEECH | dict(first_step=0),
     "DelRecNet": SPEECH
