@@ -3,11 +3,12 @@
 A batch costs one gather and one scatter, whatever is drawn. Each sample's spikes (t, u), t in steps from its first
 spike, u in 0..700 from base to apex, go to
 
-    t' = t stretch + shift,    u' = 350 + (u - 350) warp + transpose + jitter N(0, 1),
+    t' = t stretch + shift,    u' = 350 + (u - 350) warp + bend ((u - 350) / 350)^2 + transpose + jitter N(0, 1),
 
-all but ``jitter`` one number a sample. Each spike then survives with the sample's ``keep``; masks silence steps and
-bands; the rest is counted in bins, and spikes that nobody spoke are added. A sample may share its frame with a partner
-(both thinned to their shares), or have a part of its time replaced by the partner's.
+all but ``jitter`` one number a sample. Each spike then survives with the sample's ``keep``, less in a band or two (the
+colour of a room or a microphone); masks silence steps and bands; the rest is counted in bins, and spikes that nobody
+spoke are added. A sample may share its frame with a partner (both thinned to their shares), or have a part of its time
+replaced by the partner's.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ class Augment:
     shift: int = 0  # steps later
     transpose: float = 0.0  # units up or down: a higher or lower voice
     warp: float = 0.0  # share by which the scale of units changes
+    bend: float = 0.0  # units by which both ends move the same way, against the middle
     jitter: float = 0.0  # units, of each spike on its own
     thin: float = 0.0  # largest share of spikes that are lost
+    colour: float = 0.0  # largest share that is lost where a cosine over the units is lowest
     noise: float = 0.0  # most foreign spikes a bin
     time_mask: int = 0  # steps
     band_mask: int = 0  # units
@@ -64,7 +67,7 @@ class Spikes:
     def batch(self, chosen: Tensor) -> Batch:
         """The frames of these samples as they are, ``[T, B, inputs]``; classes as numbers."""
         steps = self.last[chosen].floor().long() + 1
-        x = self._frames(chosen, torch.zeros(len(chosen), 4), torch.ones(len(chosen)), _rounded(steps), 0.0)
+        x = self._frames(chosen, torch.zeros(len(chosen), 7), torch.ones(len(chosen)), _rounded(steps), 0.0)
         return Batch(x, self.labels[chosen].to(self.device), steps.to(self.device))
 
     def augmented(self, chosen: Tensor, pool: np.ndarray, a: Augment, rng: np.random.Generator) -> Batch:
@@ -120,15 +123,18 @@ class Spikes:
         table = torch.cat([draws, keep[:, None]], 1).to(self.device, non_blocking=True)
         sample = torch.arange(batch, device=self.device).repeat_interleave(count.to(self.device), output_size=total)
         index = torch.arange(total, device=self.device) + offset.to(self.device)[sample]
-        stretch, shift, transpose, warp, kept = table[sample].unbind(1)
+        stretch, shift, transpose, warp, bend, colour, phase, kept = table[sample].unbind(1)
         t = self.times[index] * (1 + stretch) + shift
-        u = (self.units[index] - UNITS / 2) * (1 + warp) + UNITS / 2 + transpose
+        place = self.units[index] / (UNITS / 2) - 1
+        waves = (1.5 - 0.5 * colour.sign()) * torch.pi  # positive and negative colours: a period of 700 and 350 units
+        kept = kept * (1 - colour.abs() * (0.5 + 0.5 * torch.cos(waves * place + phase)))
+        u = (1 + (1 + warp) * place) * (UNITS / 2) + bend * place.square() + transpose
         if jitter:
             u = u + jitter * torch.randn_like(u)
         inside = (u >= 0) & (u < UNITS) & (torch.rand_like(u) < kept)
-        step, place = t.long().clamp(0, steps - 1), (u.clamp(0, UNITS - 1) / self.merge).long()
+        step, channel = t.long().clamp(0, steps - 1), (u.clamp(0, UNITS - 1) / self.merge).long()
         x = torch.zeros(steps * batch * self.inputs, device=self.device)
-        x.index_add_(0, (step * batch + sample) * self.inputs + place, inside.float())
+        x.index_add_(0, (step * batch + sample) * self.inputs + channel, inside.float())
         return x.view(steps, batch, self.inputs)
 
     def _spoiled(self, x: Tensor, steps: Tensor, a: Augment, rng: np.random.Generator) -> Tensor:
@@ -153,9 +159,9 @@ class Spikes:
 
 
 def _draws(count: int, a: Augment, rng: np.random.Generator) -> Tensor:
-    """Stretch, shift, transpose and warp of each sample, ``[B, 4]``."""
-    u = rng.uniform(-1, 1, (count, 4))
-    scale = [a.stretch, a.shift / 2, a.transpose, a.warp]
+    """Stretch, shift, transpose, warp, bend, colour and its phase of each sample, ``[B, 7]``."""
+    u = rng.uniform(-1, 1, (count, 7))
+    scale = [a.stretch, a.shift / 2, a.transpose, a.warp, a.bend, a.colour, np.pi]
     u[:, 1] += 1  # shifts are later, never earlier
     return torch.from_numpy(u * scale).float()
 
