@@ -11,7 +11,7 @@ from snnkit.nn import MaxOverTime, SumOfSoftmax
 
 BASE = Recipe(
     model=dict(hidden=(160, 160), max_delay=21, local=Local(16, 9, 5, 9), dropout=0.3, tail=10),
-    augment=Augment(stretch=0.2, shift=4, transpose=50.0, warp=0.1, thin=0.3, colour=0.4),
+    augment=Augment(stretch=0.15, shift=4, transpose=35.0, warp=0.07, thin=0.25, colour=0.3),
 )
 NOTHING = dict(stretch=0.0, shift=0, transpose=0.0, warp=0.0, thin=0.0, colour=0.0)
 CHANGES = dict(
@@ -31,11 +31,12 @@ CHANGES = dict(
     # augmentation
     no_augment=NOTHING,
     no_voices=dict(transpose=0.0, warp=0.0),
-    stronger_voices=dict(transpose=90.0, warp=0.2, bend=30.0),
+    strong_voices=dict(transpose=60.0, warp=0.12),
+    stronger_voices=dict(transpose=90.0, warp=0.2),
     bend=dict(bend=30.0),
     no_colour=dict(colour=0.0, thin=0.0),
-    more_colour=dict(colour=0.8),
-    stronger_stretch=dict(stretch=0.35),
+    more_colour=dict(colour=0.7),
+    strong_stretch=dict(stretch=0.3),
     noisy=dict(noise=0.04, jitter=6.0),
     masks=dict(time_mask=8, band_mask=120),
     mix=dict(mix=0.4),
@@ -44,11 +45,11 @@ CHANGES = dict(
     # training
     no_smoothing=dict(smoothing=0.0),
     longer=dict(epochs=200),
+    batch_64=dict(batch=64),
     more_dropout=dict(dropout=0.5),
     # as far as time goes
     no_memory=dict(neuron=LIFNeurons(1.01), local_neuron=LIFNeurons(1.01)),
     long_delays=dict(max_delay=31),
-    batch_64=dict(batch=64),
     all_local_adlif=dict(neuron=AdLIFNeurons(), local_neuron=AdLIFNeurons()),
     adlif_recurrent=dict(neuron=AdLIFNeurons(), recurrent=True),
     two_copies=dict(kernel_count=2, hidden=(112, 112)),
