@@ -22,6 +22,7 @@ struct Arguments { int *to; };
 extern "C" __global__ void probe(const __grid_constant__ Arguments a) { *a.to = 42; }
 """
 _MOST_ARGUMENTS = 4096  # bytes, CUDA's own limit
+_COOPERATIVE_LAUNCH = 95  # cudaDevAttrCooperativeLaunch
 
 
 class Function:
@@ -43,8 +44,9 @@ class Function:
             self._module.load(image)
             self._function = driver.moduleGetFunction(self._module.ptr, name)
         self._launch, self._bind, self.device = driver.launchKernel, runtime.setDevice, device
+        self._launch_together = driver.launchCooperativeKernel
 
-    def __call__(self, blocks: int, threads: int, shared: int, arguments: bytes) -> None:
+    def __call__(self, blocks: int, threads: int, shared: int, arguments: bytes, together: bool = False) -> None:
         """Launch on torch's current stream of the device.
 
         Args:
@@ -52,19 +54,33 @@ class Function:
             threads: threads of a block.
             shared: bytes of dynamic shared memory of a block.
             arguments: the kernel's structure.
+            together: run all blocks at once, so that they may wait for each other: not more than are ``resident``.
         """
         if blocks == 0:
             return
         if torch._C._cuda_getDevice() != self.device:
             with torch.cuda.device(self.device):
-                self(blocks, threads, shared, arguments)
+                self(blocks, threads, shared, arguments, together)
             return
         if self.device not in _block.bound:  # a thread that has not used the GPU yet has no context for a raw launch
             self._bind(self.device)
             _block.bound.add(self.device)
         stream = torch._C._cuda_getCurrentRawStream(self.device)
         table = _table(arguments)
-        self._launch(self._function, blocks, 1, 1, threads, 1, 1, shared, stream, table, 0)
+        if together:
+            self._launch_together(self._function, blocks, 1, 1, threads, 1, 1, shared, stream, table)
+        else:
+            self._launch(self._function, blocks, 1, 1, threads, 1, 1, shared, stream, table, 0)
+
+    def resident(self, threads: int) -> int:
+        """How many blocks of so many threads the GPU holds at once; 0 if it starts none of them together."""
+        from cupy_backends.cuda.api import driver, runtime
+
+        if not runtime.deviceGetAttribute(_COOPERATIVE_LAUNCH, self.device):
+            return 0
+        with torch.cuda.device(self.device):
+            each = driver.occupancyMaxActiveBlocksPerMultiprocessor(self._function, threads, 0)
+        return int(each) * torch.cuda.get_device_properties(self.device).multi_processor_count
 
 
 class _Block(threading.local):

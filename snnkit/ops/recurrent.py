@@ -10,6 +10,8 @@
 
 A step is one matrix product and one run of the neuron's compiled step. There is no autograd graph of T nodes: the
 backward walks through the same loop in reverse, and takes the gradient of the weights in one product over all steps.
+``path`` says how the loop runs: compiled on the CPU; on a GPU as one launch, with products in full float32, whatever
+torch is told of TF32; elsewhere step by step with torch's products.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnkit.ops import cpu, cuda, recurrent_cuda
 from snnkit.ops.program import Plan
 from snnkit.ops.recurrent_operator import recurrent_backward, recurrent_forward
 from snnkit.ops.scan import Result, _check_broadcast, _start
@@ -84,6 +87,23 @@ def recurrent_scan(
         dict(zip(program.states, out[1 : 1 + count], strict=True)) if final else {},
         dict(zip(record, out[1 + count : 1 + count + len(record)], strict=True)),
     )
+
+
+def path(x: Tensor) -> str:
+    """Say in one line how ``recurrent_scan`` of x walks through the steps, with each refusal's reason.
+
+    >>> path(torch.zeros(4, 2, 3, device="meta"))
+    'step by step in torch (cpu, cuda: x is on meta)'
+    """
+    device = x.device.type
+    if device not in ("cpu", "cuda"):
+        return f"step by step in torch (cpu, cuda: x is on {x.device})"
+    refusal = cpu.refusal() if device == "cpu" else cuda.refusal(x.get_device())
+    if refusal is not None:
+        return f"step by step in torch ({device}: {refusal})"
+    if device == "cpu":
+        return "cpu: a compiled loop"
+    return f"cuda: {'a launch a step, into the graph' if recurrent_cuda.step_by_step(x.device) else 'one launch'}"
 
 
 def _check_shapes(x: Tensor, weight: Tensor, past: Tensor, taps: Tensor | None) -> None:

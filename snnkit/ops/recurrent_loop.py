@@ -1,17 +1,18 @@
 """The loop of the recurrent scan over time, forward and in reverse: one product and one step of the neuron each time.
 
-The step is an object (``recurrent_step.py``): the scan's own kernels called for a single step, or on the CPU one that
-was compiled for this loop. All memory is made before the loop. Nothing in it looks at a value, so that it can be
-captured in a CUDA graph.
+On a GPU the whole loop is one launch (``recurrent_cuda.py``). Else the step is an object (``recurrent_step.py``): on
+the CPU one that was compiled for this loop, or the scan's own kernels called for a single step. All memory is made
+before the loop. Nothing in it looks at a value, so that it can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from snnkit.ops import recurrent_cuda
 from snnkit.ops.recurrent_cpu import CompiledStep
 from snnkit.ops.recurrent_step import Step, step_of
 from snnkit.ops.scan_operator import kind_of
@@ -29,17 +30,22 @@ def forward_loop(
     # Without the backward the memory of two steps goes round.
     current = x.new_empty(steps if keep else 1, batch, size)
     history = x.new_empty(steps + 1 if keep or kind.record else 2, batch, len(before), size)
-    mixed = x.new_empty(0 if taps is None else len(current), batch, size)
-    step = step_of(kind.program, coefficients, numbers, current, history, outputs[lags:])
+    mixed = x.new_empty(0 if taps is None else max(len(current), 2), batch, size)
     for place, state in zip(history[0].unbind(1), before, strict=True):
         place.copy_(state)
-    if isinstance(step, CompiledStep) and taps is None and weight.ndim == 2:
-        step.whole_forward(x, weight, mask, outputs)
+    if recurrent_cuda.takes(x):
+        shown = current if keep else None
+        given = (x, weight, taps, mask, outputs, shown, history, mixed)
+        recurrent_cuda.forward(kind.program, coefficients, numbers, *given)
     else:
-        back = _Forward(step, x, weight, taps, mask, outputs, current, mixed)
-        for t in range(steps):
-            back.current(t)
-            step.forward(t)
+        step = step_of(kind.program, coefficients, numbers, current, history, outputs[lags:])
+        if isinstance(step, CompiledStep) and taps is None and weight.ndim == 2:
+            step.whole_forward(x, weight, mask, outputs)
+        else:
+            back = _Forward(step, x, weight, taps, mask, outputs, current, mixed)
+            for t in range(steps):
+                back.current(t)
+                step.forward(t)
     last = history[steps % len(history)]
     after = [_own(state) for state in last.unbind(1)] if kind.final else []
     traces = [_own(history[1:, :, kind.program.states.index(name)]) for name in kind.record]
@@ -105,12 +111,36 @@ def backward_loop(
     arriving = out.new_empty(steps + lags, batch, size)
     arriving[steps:].zero_()
     g_current = arriving[:steps] if taps is None and mask is None else out.new_empty(out.shape)
-    masked = torch.empty_like(out[0]) if mask is not None and steps else None
-    step = step_of(kind.program, coefficients, numbers, current, history, out, g_state, g_current)
-    g_s = out.new_empty(batch, size)
+    if recurrent_cuda.takes(out):
+        by_state = [_sum_of(g for name, g in zip(kind.record, g_traces, strict=True) if name == s) for s in states]
+        given = (g_out, by_state, weight, taps, mask, current, history, g_state, g_current, arriving)
+        g_coefficients = recurrent_cuda.backward(kind.program, coefficients, numbers, *given)
+    else:
+        g_traced = [(states.index(name), g) for name, g in zip(kind.record, g_traces, strict=True) if g is not None]
+        step = step_of(kind.program, coefficients, numbers, current, history, out, g_state, g_current)
+        _in_reverse(step, g_out, g_traced, weight, taps, mask, g_state, g_current, arriving)
+        g_coefficients = step.coefficient_gradients(coefficients)
+    g_past = _gradient_of_past(arriving, weight, taps, past)
+    g_weight, g_taps = _gradients_of_weights(g_current, arriving, weight, taps, mask, past, out, mixed)
+    return [g_current, g_weight, g_taps, g_past, *g_coefficients, *(_own(g) for g in g_state.unbind(1))]
+
+
+def _sum_of(gradients: Iterable[Tensor | None]) -> Tensor | None:
+    found = [g for g in gradients if g is not None]
+    return torch.stack(found).sum(0) if len(found) > 1 else found[0] if found else None
+
+
+def _in_reverse(
+    step: Step | CompiledStep, g_out: Tensor | None, g_traced: Sequence[tuple[int, Tensor]], weight: Tensor,
+    taps: Tensor | None, mask: Tensor | None, g_state: Tensor, g_current: Tensor, arriving: Tensor,
+) -> None:  # fmt: skip
+    """Step by step from the last to the first: fill g_current and arriving, leave the first states' gradient."""
+    steps, lags = len(g_current), len(arriving) - len(g_current)
+    masked = torch.empty_like(g_current[0]) if mask is not None and steps else None
+    g_s = g_current.new_empty(g_current.shape[1:])
     taps = None if taps is None else taps.contiguous()
     g_out = None if g_out is None else g_out.contiguous()
-    whole = isinstance(step, CompiledStep) and taps is None and weight.ndim == 2 and all(g is None for g in g_traces)
+    whole = isinstance(step, CompiledStep) and taps is None and weight.ndim == 2 and not g_traced
     if isinstance(step, CompiledStep) and whole:
         step.whole_backward(g_out, weight, mask, arriving)
     for t in range(-1 if whole else steps - 1, -1, -1):
@@ -119,19 +149,14 @@ def backward_loop(
             _gather(g_s, add, later, weight)
         else:
             step.mix(later, taps, add, g_s)
-        for name, g in zip(kind.record, g_traces, strict=True):
-            if g is not None:
-                g_state[:, states.index(name)].add_(g[t])
+        for state, g in g_traced:
+            g_state[:, state].add_(g[t])
         step.backward(t, g_s)
         if taps is not None:
             g = g_current[t] if mask is None or masked is None else torch.mul(g_current[t], mask, out=masked)
             torch.mm(g, weight, out=arriving[t])
         elif mask is not None:
             torch.mul(g_current[t], mask, out=arriving[t])
-    g_past = _gradient_of_past(arriving, weight, taps, past)
-    g_weight, g_taps = _gradients_of_weights(g_current, arriving, weight, taps, mask, past, out, mixed)
-    found = [*step.coefficient_gradients(coefficients), *(_own(g) for g in g_state.unbind(1))]
-    return [g_current, g_weight, g_taps, g_past, *found]
 
 
 def _gather(g_s: Tensor, g_out: Tensor | None, later: Tensor, weight: Tensor) -> None:
