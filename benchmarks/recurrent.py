@@ -1,83 +1,67 @@
-"""A training step of two recurrent SE-adLIF layers: snnkit beside a plain PyTorch loop.
+"""A training step of two recurrent layers: snnkit beside plain PyTorch loops and SpikingJelly, on each device.
 
     python benchmarks/recurrent.py
-    python benchmarks/recurrent.py --threads 1 --size 256
+    python benchmarks/recurrent.py --device cpu --threads 1 --size 256
+    python benchmarks/recurrent.py --device cuda --profile
 
-Linear -> recurrent layer, twice; forward and backward, all parameters learnt, ``[T, B, N]`` = 100 x 128 x 512. The
-candidates share their weights and take turns; the best of each is shown, with the load average, since other load makes
-it an upper bound. The plain loop comes in two spellings: ``for row in x``, and ``x[t]``, whose backward fills a whole
-sequence with zeros at each step. "products" is what the matrix products of the plain loop take alone, called as there.
-Nothing is printed before outputs and gradients of both agree in float64.
+Linear -> recurrent layer, twice; forward and backward, all parameters learnt, ``[T, B, N]`` = 100 x 128 x 512, float32,
+TF32 off. The candidates share their weights and take turns; after each the device is waited for. Best and median are
+shown, with the load average, since other load makes them an upper bound. SE-adLIF: the plain loop comes as ``for row in
+x``, with ``x[t]``, around a compiled step (``--compile``), and on a GPU as a CUDA graph; "products" are the matrix
+products of the plain loop alone, called as there. LIF: SpikingJelly has no SE-adLIF, so the same network with a LIF
+(tau = 2) stands beside its ``LinearRecurrentContainer``. Nothing is timed before results agree in float64.
 """
 
+from __future__ import annotations
+
 import argparse
-import os
+import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import torch
+from _recurrent_peers import compiled, indexed, plain, spikingjelly
+from _timing import Step, devices, graphed, machine, titled
 from torch import Tensor, nn
 
-from snnkit.nn import Recurrent, SEAdLIF
+from snnkit.nn import LIF, Recurrent, SEAdLIF
+from snnkit.ops.recurrent import path
+
+Run = Callable[[Recurrent, Tensor], Tensor]
 
 
-class Spike(torch.autograd.Function):
-    """s = [d >= 0], with the derivative exp(-5 |d|)."""
-
-    @staticmethod
-    def forward(ctx, d: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(d)
-        return (d >= 0).to(d.dtype)
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        (d,) = ctx.saved_tensors
-        return g * torch.exp(-5.0 * d.abs())
-
-
-def plain(layer: Recurrent, x: Tensor) -> Tensor:
-    """The same layer as papers write it, over the rows of x."""
-    return loop(layer, x, x)
-
-
-def indexed(layer: Recurrent, x: Tensor) -> Tensor:
-    """The same with x[t]."""
-    return loop(layer, x, (x[t] for t in range(len(x))))
-
-
-def loop(layer: Recurrent, x: Tensor, rows: Iterable[Tensor]) -> Tensor:
-    """Step by step, under autograd."""
-    n = layer.neuron
-    decay_u, decay_w = torch.exp(-1 / n.tau_u), torch.exp(-1 / n.tau_w)
-    u = w = s = torch.zeros_like(x[0])
-    spikes = []
-    for row in rows:
-        u = decay_u * u + (1 - decay_u) * (torch.addmm(row, s, layer.weight.T) - w)
-        s = Spike.apply(u - 1.0)
-        u = u * (1 - s.detach())
-        w = decay_w * w + (1 - decay_w) * 120.0 * (n.a * u + n.b * s)
-        spikes.append(s)
-    return torch.stack(spikes)
-
-
-def network(size: int, dtype: torch.dtype) -> nn.ModuleList:
+def network(size: int, dtype: torch.dtype, device: torch.device, adaptive: bool = True) -> nn.ModuleList:
     """Two linear and two recurrent layers; the weights are large enough for both to fire."""
     torch.manual_seed(0)
     layers = nn.ModuleList()
-    for gain in (60.0, 30.0):
+    for gain in (60.0, 30.0) if adaptive else (6.0, 4.0):
         linear = nn.Linear(size, size)
         linear.weight.data.mul_(gain)
-        layers.extend([linear, Recurrent(SEAdLIF(learn=("tau_u", "tau_w", "a", "b"), shape=(size,)), size)])
-    return layers.to(dtype)
+        neuron = SEAdLIF(learn=("tau_u", "tau_w", "a", "b"), shape=(size,)) if adaptive else LIF(tau=2.0)
+        layers.extend([linear, Recurrent(neuron, size)])
+    return layers.to(device, dtype)
 
 
-def step(layers: nn.ModuleList, x: Tensor, run: Callable[[Recurrent, Tensor], Tensor]) -> list[Tensor]:
+def events(steps: int, batch: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Sparse input."""
+    torch.manual_seed(1)
+    return (torch.rand(steps, batch, size) < 0.05).to(device, dtype)
+
+
+def gradients(out: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Output, and gradients of all parameters, as a training loop gets them."""
-    layers.zero_grad()
+    for p in parameters:
+        p.grad = None
+    out.mean().backward()
+    return [out, *(p.grad for p in parameters if p.grad is not None)]
+
+
+def step(layers: nn.ModuleList, x: Tensor, run: Run | None = None) -> list[Tensor]:
+    """A training step, with the recurrent layers run in another way."""
     for linear, recurrent in zip(layers[::2], layers[1::2], strict=True):
-        x = run(recurrent, linear(x))
-    x.mean().backward()
-    return [x, *(p.grad for p in layers.parameters())]
+        x = recurrent(linear(x)) if run is None else run(recurrent, linear(x))
+    return gradients(x, list(layers.parameters()))
 
 
 def products(layers: nn.ModuleList, x: Tensor) -> None:
@@ -91,38 +75,137 @@ def products(layers: nn.ModuleList, x: Tensor) -> None:
         None if first else flat @ weight
 
 
-def main() -> None:
-    """Compare, then measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in dict(steps=100, batch=128, size=512, threads=torch.get_num_threads(), rounds=5).items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    a = parser.parse_args()
-    torch.set_num_threads(a.threads)
-    ours = lambda layer, x: layer(x)  # noqa: E731
+def spikingjelly_step(layers: nn.ModuleList) -> Callable[[Tensor], list[Tensor]]:
+    """A training step of the LIF network in SpikingJelly."""
+    run, parameters = spikingjelly(layers)
+    return lambda x: gradients(run(x), parameters)
 
-    layers = network(48, torch.float64)
-    x = (torch.rand(20, 7, 48, dtype=torch.float64) < 0.1).double()
-    for mine, theirs in zip(step(layers, x, ours), step(layers, x, plain), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-13)
 
-    layers = network(a.size, torch.float32)
-    x = (torch.rand(a.steps, a.batch, a.size) < 0.05).float()
-    candidates: dict[str, Callable[[], object]] = {
-        "snnkit": lambda: step(layers, x, ours),
-        "plain loop": lambda: step(layers, x, plain),
-        "with x[t]": lambda: step(layers, x, indexed),
-        "products": lambda: products(layers, x),
-    }
-    best = dict.fromkeys(candidates, float("inf"))
-    for _ in range(a.rounds + 1):  # the first warms up
-        for name, run in candidates.items():
+def disagreement(device: torch.device, peer: bool) -> str | None:
+    """What is wrong with our numbers on a device, or None."""
+    for size in (48, 70):
+        x = events(20, 37, size, torch.float64, device)
+        layers = network(size, torch.float64, device)
+        for mine, theirs in zip(step(layers, x), step(layers, x, plain), strict=True):
+            if not (mine - theirs).norm() <= 1e-10 * theirs.norm():
+                return "SE-adLIF differs from the plain loop"
+        if not peer:
+            continue
+        layers = network(size, torch.float64, device, adaptive=False)
+        mine, (out, *theirs) = step(layers, x), spikingjelly_step(layers)(x)
+        joined = [torch.cat([mine[1], mine[3]], 1), mine[2], torch.cat([mine[4], mine[6]], 1), mine[5]]
+        for a, b in zip([mine[0], *joined], [out, *theirs], strict=True):
+            if not (a - b).norm() <= 1e-10 * b.norm():
+                return "LIF differs from SpikingJelly"
+    return None
+
+
+def times(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each step, the device empty before and after; the steps take turns, and the first round warms up."""
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, run in steps.items():
+            wait()
             begin = time.perf_counter()
             run()
-            best[name] = min(best[name], time.perf_counter() - begin)
-    print(f"[{a.steps}, {a.batch}, {a.size}], {a.threads} threads, load {os.getloadavg()[0]:.1f}")
-    for name, seconds in best.items():
-        print(f"{name:12} {1000 * seconds:8.1f} ms   x{best['plain loop'] / seconds:.2f}")
+            wait()
+            found[name].append(time.perf_counter() - begin)
+    return {name: seconds[1:] for name, seconds in found.items()}
+
+
+def captured(steps: dict[str, Step], device: torch.device) -> dict[str, Step]:
+    """The steps as CUDA graphs; one that cannot be captured is left out, with a line that says why."""
+    found: dict[str, Step] = {}
+    for name, run in steps.items():
+        try:
+            found[f"{name}, CUDA graph"] = graphed(run, device)
+        except RuntimeError as error:
+            print(f"{name}: no CUDA graph ({str(error).splitlines()[0]})")
+    return found
+
+
+def table(steps: dict[str, Step], unit: str, rounds: int, device: torch.device) -> None:
+    """Print the times of some steps beside one of them."""
+    found = times(steps, rounds, device)
+    one = statistics.median(found[unit])
+    print(f"{'':34}{'best':>10}{'median':>10}")
+    for name, seconds in found.items():
+        median = statistics.median(seconds)
+        print(f"{name:34}{1e3 * min(seconds):10.2f}{1e3 * median:10.2f} ms   {unit} x {one / median:.2f}")
+
+
+def profile(layers: nn.ModuleList, x: Tensor) -> None:
+    """Print the kernels of a training step that take longest."""
+    with torch.profiler.profile() as seen:
+        step(layers, x)
+        torch.cuda.synchronize(x.device)
+    print(seen.key_averages().table(sort_by="self_device_time_total", row_limit=12, max_name_column_width=60))
+
+
+def measure(device: torch.device, a: argparse.Namespace) -> str | None:
+    """Compare, then print the tables of a device; or say what is wrong."""
+    try:
+        spikingjelly(network(4, torch.float32, device, adaptive=False))
+        missing = None
+    except ImportError as error:
+        missing = str(error)
+    wrong = disagreement(device, missing is None)
+    if wrong:
+        return wrong
+    gpu, x = device.type == "cuda", events(a.steps, a.batch, a.size, torch.float32, device)
+    print(f"\n{titled(device)}: [{a.steps}, {a.batch}, {a.size}], two layers; {path(x)}")
+    layers = network(a.size, torch.float32, device)
+    steps: dict[str, Step] = {
+        "snnkit SE-adLIF": lambda: step(layers, x),
+        "plain loop": lambda: step(layers, x, plain),
+        "plain loop, x[t]": lambda: step(layers, x, indexed),
+    }
+    if a.compile:
+        run = compiled()
+        steps["plain loop, compiled step"] = lambda: step(layers, x, run)
+    if gpu:
+        steps |= captured({name: steps[name] for name in ("snnkit SE-adLIF", "plain loop")}, device)
+    steps["products"] = lambda: products(layers, x)
+    table(steps, "plain loop", a.rounds, device)
+    lif = network(a.size, torch.float32, device, adaptive=False)
+    steps = {"snnkit LIF": lambda: step(lif, x)}
+    if missing is None:
+        peer = spikingjelly_step(lif)
+        steps["SpikingJelly LIF in container"] = lambda: peer(x)
+    if gpu:
+        steps |= captured(dict(steps), device)
+    table(steps, "snnkit LIF", a.rounds, device)
+    if missing is not None:
+        print(f"SpikingJelly: not installed ({missing})")
+    if gpu and a.profile:
+        profile(layers, x)
+    return None
+
+
+def main() -> int:
+    """Compare, then measure, on each device."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda", "all"), default="all")
+    for name, value in dict(steps=100, batch=128, size=512, threads=torch.get_num_threads(), rounds=10).items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--compile", action="store_true", help="the plain loop around a compiled step, too")
+    parser.add_argument("--profile", action="store_true", help="GPU: the kernels that take longest")
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    found = devices(a.device)
+    if not found:
+        print("no timings: torch finds no CUDA device", file=sys.stderr)
+        return 1
+    print(f"{machine()}; best and median of {a.rounds}")
+    for device in found:
+        wrong = measure(device, a)
+        if wrong:
+            print(f"no timings on {device}: {wrong}", file=sys.stderr)
+            return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
