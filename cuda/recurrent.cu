@@ -10,6 +10,8 @@
 //
 // Samples never meet: a tile waits only for the tiles of the same samples. They count, in `arrived`, the tiles that are
 // done; all blocks of a launch are resident at once, or waiting would never end. Without `arrived` a launch takes one step.
+// Waiting is no acquire, which would empty the L1 of its weights: all that others wrote is read past the L1, and what a
+// thread itself wrote its L1 has.
 //
 // Where outputs come back through delays, the neuron's own thread adds up what it will bring (or what arrives at it): in
 // `mixed` for axonal delays; a synaptic delay is a longer product, over all lags.
@@ -23,6 +25,14 @@ constexpr int kWarpMemory = kRows * kStride;
 #ifndef SNN_PAUSE
 #define SNN_PAUSE
 #endif
+
+// Count one more, after all that this block wrote.
+SNN_INLINE void count(unsigned *to) { asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory"); }
+SNN_INLINE unsigned counted(const unsigned *from) {
+  unsigned found;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(found) : "l"(from) : "memory");
+  return found;
+}
 
 struct Loop {
   Arguments scan;        // steps, rows, lanes, coefficients, numbers; x; g_s: [steps, rows, lanes] or null, g_x;
@@ -47,6 +57,7 @@ struct Loop {
 struct Quad {
   union { real lane[4]; uint4 piece[sizeof(real) / 4]; };
   __device__ Quad() {}
+  __device__ void empty() { lane[0] = lane[1] = lane[2] = lane[3] = 0; }
 };
 
 SNN_INLINE Quad quad_of_others(const real *from) {
@@ -63,20 +74,28 @@ SNN_INLINE Quad quad_of_weights(const real *from) {
   return quad;
 }
 
-// What four sources put out; 0 past the edges.
-SNN_INLINE Quad sources(const Loop &a, const real *heard, int row, int quad, int quads, bool inside) {
-  const int n = a.scan.lanes;
-  Quad found;
+constexpr int kSliceQuads = kSlice / 4, kLoads = kRows * kSliceQuads / 32;
+
+// A warp's chunk of what sources put out: a lane takes four of them, of each (32 / kSliceQuads)th sample. 0 past the edges.
+SNN_INLINE void bring(const Loop &a, const real *heard, int row, int begin, int count, int quads, Quad (&to)[kLoads]) {
+  constexpr int apart = 32 / kSliceQuads;
+  const int lane = threadIdx.x % 32, n = a.scan.lanes, rows = a.scan.rows, at = lane % kSliceQuads;
+  const int lag = a.lags > 1 ? (unsigned)(begin + at) / (unsigned)quads : 0, source = 4 * (begin + at - lag * quads);
+  row += lane / kSliceQuads;
+  const real *const here = heard + ((int64_t)lag * rows + row) * n + source;
+  if (n % 4 == 0) {
 #pragma unroll
-  for (int k = 0; k < 4; k++) found.lane[k] = 0;
-  if (!inside || row >= a.scan.rows) return found;
-  if (a.lags > 1) heard += quad / quads * a.scan.rows * a.scan.lanes, quad %= quads;
-  const real *const here = heard + (int64_t)row * n + 4 * quad;
-  if (n % 4 == 0) return quad_of_others(here);
+    for (int i = 0; i < kLoads; i++)
+      if (at < count && row + i * apart < rows) to[i] = quad_of_others(here + i * apart * n);
+      else to[i].empty();
+  } else {
 #pragma unroll
-  for (int k = 0; k < 4; k++)
-    if (4 * quad + k < n) found.lane[k] = __ldcg(here + k);
-  return found;
+    for (int i = 0; i < kLoads; i++)
+#pragma unroll
+      for (int k = 0; k < 4; k++)
+        to[i].lane[k] =
+            at < count && row + i * apart < rows && source + k < n ? __ldcg(here + i * apart * n + k) : (real)0;
+  }
 }
 
 // This warp's part of the sums of a tile, left in its shared memory.
@@ -91,29 +110,27 @@ SNN_INLINE void add_up(const Loop &a, const real *heard, int row, int column, re
   for (int i = 0; i < 4; i++)
 #pragma unroll
     for (int j = 0; j < 4; j++) sum[i][j] = 0;
-  constexpr int slice = kSlice / 4, loads = kRows * slice / 32;
-  for (int begin = first; begin < last; begin += slice) {
-    const int count = min(slice, last - begin);
-    Quad brought[loads];
-#pragma unroll
-    for (int i = 0; i < loads; i++) {
-      const int at = lane + 32 * i;
-      brought[i] = sources(a, heard, row + at / slice, begin + at % slice, quads, at % slice < count);
-    }
+  for (int begin = first; begin < last; begin += kSliceQuads) {
+    const int count = min(kSliceQuads, last - begin);
+    Quad brought[kLoads];
+    bring(a, heard, row, begin, count, quads, brought);
     __syncwarp();
 #pragma unroll
-    for (int i = 0; i < loads; i++) {
+    for (int i = 0; i < kLoads; i++) {
       const int at = lane + 32 * i;
-      *(Quad *)(mine + at / slice * kStride + 4 * (at % slice)) = brought[i];
+      *(Quad *)(mine + at / kSliceQuads * kStride + 4 * (at % kSliceQuads)) = brought[i];
     }
     __syncwarp();
+    const real *from[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) from[j] = weights + ((int64_t)j * all + begin) * 32;
 #pragma unroll 2
     for (int q = 0; q < count; q++) {
       Quad s[4], w[4];
 #pragma unroll
       for (int i = 0; i < 4; i++) s[i] = *(const Quad *)(mine + (4 * i + left) * kStride + 4 * q);
 #pragma unroll
-      for (int j = 0; j < 4; j++) w[j] = quad_of_weights(weights + ((int64_t)j * all + begin + q) * 32);
+      for (int j = 0; j < 4; j++) w[j] = quad_of_weights(from[j]), from[j] += 32;
 #pragma unroll
       for (int k = 0; k < 4; k++)
 #pragma unroll
@@ -138,38 +155,40 @@ SNN_INLINE real total(const real *memory, int row, int column) {
 }
 
 // Wait until the tiles of these samples are done with `steps` steps of this launch.
-SNN_INLINE void await(const Loop &a, int64_t samples, int64_t steps, int64_t tiles) {
-  if (threadIdx.x == 0 && steps > 0) {
-    const volatile unsigned *const arrived = a.arrived + samples;
-    while (*arrived < (unsigned)(steps * tiles)) { SNN_PAUSE }
-    __threadfence();
-  }
+SNN_INLINE void await(const Loop &a, int samples, int steps, int tiles) {
+  if (threadIdx.x == 0 && steps > 0)
+    while (counted(a.arrived + samples) < (unsigned)steps * (unsigned)tiles) { SNN_PAUSE }
   __syncthreads();
 }
 
-SNN_INLINE void arrive(const Loop &a, int64_t samples) {
+SNN_INLINE void arrive(const Loop &a, int samples) {
   __syncthreads();
-  if (threadIdx.x == 0 && a.arrived) {
-    __threadfence();
-    atomicAdd(a.arrived + samples, 1u);
-  }
+  if (threadIdx.x == 0 && a.arrived) count(a.arrived + samples);
 }
 
-// A thread's place in a tile: kOutputs samples, kRows / kOutputs apart, of one neuron.
+SNN_INLINE int tiles_of_samples(const Loop &a) { return ((int)a.scan.lanes + kColumns - 1) / kColumns; }
+SNN_INLINE int tiles_of(const Loop &a) { return ((int)a.scan.rows + kRows - 1) / kRows * tiles_of_samples(a); }
+
+// A thread's place in a tile: kOutputs samples, kApart apart, of one neuron.
+constexpr int kApart = kRows / kOutputs;
 struct Tile {
-  int64_t samples, tiles;  // number of the group of samples; tiles of a group
-  int row, column, own_row, lane;
-  __device__ Tile(const Loop &a, int64_t index) {
-    tiles = (a.scan.lanes + kColumns - 1) / kColumns;
-    samples = index / tiles;
-    row = samples * kRows, column = index % tiles * kColumns;
-    own_row = row + threadIdx.x / kColumns, lane = column + threadIdx.x % kColumns;
+  int samples;           // number of the group of samples
+  int row, column;       // of the tile
+  int own_row, lane;     // the thread's first sample, and its neuron
+  __device__ Tile() {}
+  __device__ Tile(const Loop &a, int index) {
+    const int tiles = tiles_of_samples(a);
+    samples = index / tiles, row = samples * kRows, column = index % tiles * kColumns;
+    own_row = row + (int)threadIdx.x / kColumns, lane = column + (int)threadIdx.x % kColumns;
+  }
+  // Where the thread's sums over its samples lie.
+  __device__ int64_t part(const Loop &a) const {
+    return ((int64_t)samples * kApart + threadIdx.x / kColumns) * a.scan.lanes + lane;
   }
 };
 
-SNN_INLINE int64_t tiles_of(const Loop &a) {
-  return (a.scan.rows + kRows - 1) / kRows * ((a.scan.lanes + kColumns - 1) / kColumns);
-}
+// The row of step t where so many go round.
+SNN_INLINE int64_t round_of(int t, int64_t rows) { return t < rows ? t : (unsigned)t % (unsigned)rows; }
 
 // What the outputs before step t bring to it, the oldest first; `from` is that of the oldest.
 SNN_INLINE real mix(const Loop &a, const real *from, int lane, int64_t size) {
@@ -184,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(kBlock) recurrent_pack(const __grid
   const int64_t quads = (a.scan.lanes + 3) / 4, index = (int64_t)blockIdx.x * kBlock + threadIdx.x;
   const int64_t k = index % 4, within = index / 4 % 8, quad = index / 32 % (a.lags * quads);
   const int64_t target = index / 32 / (a.lags * quads) * 8 + within, source = quad % quads * 4 + k;
-  if (index >= tiles_of(a) * kColumns * a.lags * quads * 4) return;
+  if (index >= (int64_t)tiles_of(a) * kColumns * a.lags * quads * 4) return;
   const bool inside = target < a.scan.lanes && source < a.scan.lanes;
   a.mixed[index] = inside ? a.current[target * a.begin + source * a.end + quad / quads * a.delays] : (real)0;
 }
@@ -194,49 +213,52 @@ extern "C" __global__ void __launch_bounds__(kBlock) recurrent_mix(const __grid_
   if (index < size) a.mixed[index] = mix(a, a.heard + index, index % a.scan.lanes, size);
 }
 
-extern "C" __global__ void __launch_bounds__(kBlock, 2) recurrent_forward(const __grid_constant__ Loop a) {
+extern "C" __global__ void __launch_bounds__(kBlock, kResident) recurrent_forward(const __grid_constant__ Loop a) {
   __shared__ uint4 shared[kWarps * kWarpMemory * sizeof(real) / sizeof(uint4)];
   real *const memory = (real *)shared;
   const int64_t n = a.scan.lanes, size = a.scan.rows * n, past = a.delays ? a.delays : a.lags;
+  const int tiles = tiles_of(a), of_samples = tiles_of_samples(a);
   Coefficients c[1];
-  int64_t held = -1;
-  for (int64_t t = a.begin; t < a.end; t++) {
-    const real *const before = a.history + t % a.history_rows * size * kStates;
-    real *const after = a.history + (t + 1) % a.history_rows * size * kStates;
-    const real *const heard = a.delays ? a.mixed + t % a.mixed_rows * size : a.heard + t * size;
-    for (int64_t index = blockIdx.x; index < tiles_of(a); index += gridDim.x) {
-      const Tile tile(a, index);
+  Tile tile;
+  int held = -1;
+  for (int t = a.begin; t < a.end; t++) {
+    const real *const before = a.history + round_of(t, a.history_rows) * size * kStates;
+    real *const after = a.history + round_of(t + 1, a.history_rows) * size * kStates;
+    const real *const heard = a.delays ? a.mixed + round_of(t, a.mixed_rows) * size : a.heard + t * size;
+    for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
+      if (held != index) {
+        tile = Tile(a, held = index);
+        if (tile.lane < n) coefficients_of(a.scan, tile.lane, c);
+      }
       real x[kOutputs], mask[kOutputs];
       State state[kOutputs];
-      if (held != index && tile.lane < n) coefficients_of(a.scan, tile.lane, c);
-      held = index;
 #pragma unroll
       for (int i = 0; i < kOutputs; i++) {  // on their way while the product is computed
-        const int64_t row = tile.own_row + i * (kRows / kOutputs), here = row * n + tile.lane;
+        const int row = tile.own_row + i * kApart;
+        const int64_t here = row * n + tile.lane;
         if (tile.lane >= n || row >= a.scan.rows) continue;
         x[i] = __ldcg(a.scan.x + t * size + here);
-        if (a.mask) mask[i] = a.mask[here];
+        mask[i] = a.mask ? a.mask[here] : (real)1;
 #define BEFORE(position, name) state[i].name = before[(row * kStates + position) * n + tile.lane];
         STATES(BEFORE)
       }
-      await(a, tile.samples, t - a.begin, tile.tiles);
+      await(a, tile.samples, t - (int)a.begin, of_samples);
       add_up(a, heard, tile.row, tile.column, memory);
       __syncthreads();
 #pragma unroll
       for (int i = 0; i < kOutputs; i++) {
-        const int64_t row = tile.own_row + i * (kRows / kOutputs), here = row * n + tile.lane;
+        const int row = tile.own_row + i * kApart;
+        const int64_t here = row * n + tile.lane;
         if (tile.lane >= n || row >= a.scan.rows) continue;
-        real back = total(memory, row - tile.row, tile.lane - tile.column);
-        if (a.mask) back *= mask[i];
-        const real current = x[i] + back;
+        const real current = x[i] + total(memory, row - tile.row, tile.lane - tile.column) * mask[i];
         State next;
         const real out = forward(current, state[i], c[0], next);
         a.heard[(past + t) * size + here] = out;
-        if (a.current) a.current[t % a.current_rows * size + here] = current;
+        if (a.current) a.current[round_of(t, a.current_rows) * size + here] = current;
 #define AFTER(position, name) after[(row * kStates + position) * n + tile.lane] = next.name;
         STATES(AFTER)
         if (a.delays && t + 1 < a.scan.steps)
-          a.mixed[(t + 1) % a.mixed_rows * size + here] = mix(a, a.heard + (t + 1) * size + here, tile.lane, size);
+          a.mixed[round_of(t + 1, a.mixed_rows) * size + here] = mix(a, a.heard + (t + 1) * size + here, tile.lane, size);
       }
       arrive(a, tile.samples);
     }
@@ -259,28 +281,31 @@ struct LoopSums {
 };
 
 // Steps from the last to the first. With delays of outputs there is one more, -1: what goes back to those before the start.
-extern "C" __global__ void __launch_bounds__(kBlock, 2) recurrent_backward(const __grid_constant__ Loop a) {
+extern "C" __global__ void __launch_bounds__(kBlock, kResident) recurrent_backward(const __grid_constant__ Loop a) {
   __shared__ uint4 shared[kWarps * kWarpMemory * sizeof(real) / sizeof(uint4)];
   real *const memory = (real *)shared;
   const int64_t n = a.scan.lanes, size = a.scan.rows * n;
-  const bool many = tiles_of(a) > gridDim.x;
+  const int tiles = tiles_of(a), of_samples = tiles_of_samples(a);
   Coefficients c[1];
   LoopSums sums;
-  int64_t held = -1;
-  for (int64_t t = a.end - 1; t >= a.begin; t--) {
-    for (int64_t index = blockIdx.x; index < tiles_of(a); index += gridDim.x) {
-      const Tile tile(a, index);
-      const int64_t part = (tile.samples * (kRows / kOutputs) + threadIdx.x / kColumns) * n + tile.lane;
+  Tile tile;
+  int held = -1;
+  for (int t = (int)a.end - 1; t >= (int)a.begin; t--) {
+    for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
+      if (held != index) {  // a block with several tiles leaves the sums of each when it goes to the next
+        if (held >= 0 && tile.lane < n) sums.store(a, tile.part(a));
+        tile = Tile(a, held = index);
+        if (tile.lane < n) {
+          coefficients_of(a.scan, tile.lane, c);
+          sums.load(a, tile.part(a));
+        }
+      }
       real x[kOutputs], g_s[kOutputs];
       State state[kOutputs], g[kOutputs];
-      if (held != index && tile.lane < n) {
-        coefficients_of(a.scan, tile.lane, c);
-        sums.load(a, part);
-      }
-      held = index;
 #pragma unroll
       for (int i = 0; i < kOutputs; i++) {
-        const int64_t row = tile.own_row + i * (kRows / kOutputs), here = row * n + tile.lane;
+        const int row = tile.own_row + i * kApart;
+        const int64_t here = row * n + tile.lane;
         if (tile.lane >= n || row >= a.scan.rows || t < 0) continue;
         x[i] = __ldcg(a.current + t * size + here);
         g_s[i] = a.scan.g_s ? __ldcg(a.scan.g_s + t * size + here) : (real)0;
@@ -290,21 +315,22 @@ extern "C" __global__ void __launch_bounds__(kBlock, 2) recurrent_backward(const
         if (a.scan.g_after[position]) g[i].name += a.scan.g_after[position][t * size + here];
         STATES(BEFORE_IT)
       }
-      await(a, tile.samples, a.end - 1 - t, tile.tiles);
+      await(a, tile.samples, (int)a.end - 1 - t, of_samples);
       // Nothing comes back to the last step through outputs that are summed before the product.
       const bool fed = !a.delays || t + 1 < a.scan.steps;
       if (fed) add_up(a, a.g_fed + (t + 1) * size, tile.row, tile.column, memory);
       __syncthreads();
 #pragma unroll
       for (int i = 0; i < kOutputs; i++) {
-        const int64_t row = tile.own_row + i * (kRows / kOutputs), here = row * n + tile.lane;
+        const int row = tile.own_row + i * kApart;
+        const int64_t here = row * n + tile.lane;
         if (tile.lane >= n || row >= a.scan.rows) continue;
         const real back = fed ? total(memory, row - tile.row, tile.lane - tile.column) : (real)0;
         if (a.delays && fed) a.arriving[(t + 1) * size + here] = back;
         if (t < 0) continue;
         if (a.delays) {
 #pragma unroll 4
-          for (int64_t k = 0; k < a.delays; k++)
+          for (int k = 0; k < a.delays; k++)
             g_s[i] += a.taps[k * n + tile.lane] * a.arriving[(t + 1 + k) * size + here];
         } else {
           g_s[i] = back + g_s[i];
@@ -319,15 +345,8 @@ extern "C" __global__ void __launch_bounds__(kBlock, 2) recurrent_backward(const
         a.scan.g_x[t * size + here] = g_x;
         if (a.mask) a.g_fed[t * size + here] = g_x * a.mask[here];
       }
-      if (many && tile.lane < n) {
-        sums.store(a, part);
-        held = -1;
-      }
       arrive(a, tile.samples);
     }
   }
-  if (!many && held >= 0 && Tile(a, held).lane < n) {
-    const Tile tile(a, held);
-    sums.store(a, (tile.samples * (kRows / kOutputs) + threadIdx.x / kColumns) * n + tile.lane);
-  }
+  if (held >= 0 && tile.lane < n) sums.store(a, tile.part(a));
 }

@@ -34,8 +34,6 @@ static void wait_at(Barrier &barrier, unsigned threads) {
 }
 static void __syncthreads() { wait_at(of_blocks[running->block], 256); }
 static void __syncwarp() { wait_at(of_warps[running->block * 8 + threadIdx.x / 32], 32); }
-static void __threadfence() {}
-static unsigned atomicAdd(unsigned *to, unsigned value) { const unsigned before = *to; *to += value; return before; }
 template <typename T> static T __ldcg(const T *from) { return *from; }
 template <typename T> static T __ldg(const T *from) { return *from; }
 #define SNN_PAUSE pause_thread();
@@ -85,6 +83,12 @@ extern "C" int launch_{name}(const Loop *a, unsigned blocks, bool together, unsi
   return 0;
 }}
 """
+_INSTRUCTIONS = {
+    **cuda_on_cpu._INSTRUCTIONS,
+    r'asm volatile\("red\.release.*?\);': "++*to;",
+    r'asm volatile\("ld\.relaxed.*?\);': "found = *from;",
+    r"__shared__ uint4 shared\[.*\];": "uint4 *const shared = of_block[running->block].data();",
+}
 NAMES = ("recurrent_pack", "recurrent_mix", "recurrent_forward", "recurrent_backward")
 
 
@@ -98,9 +102,8 @@ class Together:
     launches = 0
 
     def __init__(self, code: str, name: str, device: int) -> None:
-        for pattern, replacement in cuda_on_cpu._INSTRUCTIONS.items():
+        for pattern, replacement in _INSTRUCTIONS.items():
             code = re.sub(pattern, lambda _, text=replacement: text, code)
-        code = re.sub(r"__shared__ uint4 shared\[.*\];", "uint4 *const shared = of_block[running->block].data();", code)
         entries = "".join(_ENTRY.format(name=each) for each in NAMES)
         words = cuda_on_cpu._WORDS.replace("#define __shared__ static\n", "")
         library = cpu.library(words + _WORDS + code + _LAUNCH + entries, "-O1")
@@ -126,6 +129,7 @@ def recurrent_kernels(capturing: bool = False, most: int = 3) -> Iterator[None]:
         mock.patch.object(recurrent_cuda, "Function", Together),
         mock.patch.object(recurrent_cuda, "takes", lambda out: out.numel() > 0),
         mock.patch.object(recurrent_cuda, "step_by_step", lambda device: capturing),
+        mock.patch.object(recurrent_cuda, "multiprocessors", lambda device: 3),
         mock.patch.object(Together, "most", most),
     ):
         yield

@@ -35,9 +35,15 @@ def step_by_step(device: torch.device) -> bool:
         return torch.cuda.is_current_stream_capturing()
 
 
-def text(program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...]) -> str:
-    """The CUDA text of the loop's kernels, as it is compiled."""
-    work = Work(width=1, chunk=1, threads=_BLOCK, one=True, powers=powers)
+@functools.cache
+def multiprocessors(device: int) -> int:
+    """How many a GPU has."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def text(program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], resident: int) -> str:
+    """The CUDA text of the loop's kernels, as it is compiled; ``resident``: blocks that share a multiprocessor."""
+    work = Work(width=1, chunk=1, threads=_BLOCK, resident=resident, one=True, powers=powers)
     step = scan_cuda.text(program, dtype, letters, (), work, "STEP")
     return "\n".join(["#define SNN_BACKWARD  // the scan's own kernels stay out", step, source("recurrent.cu")])
 
@@ -46,9 +52,10 @@ class Kernels:
     """The compiled kernels of a program on one device, and how their arguments are packed (``struct Loop``)."""
 
     def __init__(
-        self, program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], device: int
+        self, program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], resident: int,
+        device: int,
     ) -> None:  # fmt: skip
-        code = text(program, dtype, letters, powers)
+        code = text(program, dtype, letters, powers, resident)
         self.pack, self.mix, self.forward, self.backward = (
             Function(code, f"recurrent_{name}", device) for name in ("pack", "mix", "forward", "backward")
         )
@@ -67,9 +74,11 @@ class Kernels:
 
 
 @functools.lru_cache(maxsize=1024)
-def kernels(program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], device: int) -> Kernels:
+def kernels(
+    program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], resident: int, device: int
+) -> Kernels:
     """The compiled kernels, from memory after the first time."""
-    return Kernels(program, dtype, letters, powers, device)
+    return Kernels(program, dtype, letters, powers, resident, device)
 
 
 class _Call(NamedTuple):
@@ -105,6 +114,10 @@ class _Call(NamedTuple):
         )  # fmt: skip
 
 
+def _tiles(batch: int, size: int) -> int:
+    return -(-batch // _ROWS) * -(-size // _COLUMNS)
+
+
 def _at(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
@@ -113,13 +126,15 @@ def _call(
     program: Program, coefficients: Sequence[Tensor], numbers: Sequence[float], out: Tensor, weight: Tensor,
     taps: Tensor | None,
 ) -> tuple[_Call, str]:  # fmt: skip
-    size = out.shape[2]
+    steps, batch, size = out.shape
     letters = "".join("s" if c.numel() == 1 else "l" for c in coefficients)
     held = [c.reshape(-1).contiguous() if c.numel() == 1 else c.expand(size).contiguous() for c in coefficients]
     powers = scan_cuda._powers(program, tuple(numbers))
-    found = kernels(program, out.dtype, letters, powers, out.get_device())
+    device = out.get_device()
+    resident = 1 if _tiles(batch, size) <= multiprocessors(device) else 2  # alone, a block may take all registers
+    found = kernels(program, out.dtype, letters, powers, resident, device)
     lags, delays = len(weight) if weight.ndim == 3 else 1, 0 if taps is None else len(taps)
-    return _Call(found, (len(out), out.shape[1], size), held, numbers, lags, delays), letters
+    return _Call(found, (steps, batch, size), held, numbers, lags, delays), letters
 
 
 def _packed(call: _Call, weight: Tensor, back: bool) -> Tensor:
@@ -137,8 +152,7 @@ def _packed(call: _Call, weight: Tensor, back: bool) -> Tensor:
 
 def _launch(call: _Call, function: Function, begin: int, end: int, back: bool, like: Tensor, told: Callable) -> None:
     """All steps at once, or one after the other."""
-    samples = -(-call.shape[1] // _ROWS)
-    tiles = samples * -(-call.shape[2] // _COLUMNS)
+    samples, tiles = -(-call.shape[1] // _ROWS), _tiles(*call.shape[1:])
     if end - begin > 1 and not step_by_step(like.device):
         blocks = min(tiles, call.kernels.resident(function))
         if blocks:

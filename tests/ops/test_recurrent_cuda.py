@@ -43,10 +43,10 @@ def text_of(name: str, dtype: torch.dtype, letter: str) -> str:
             assert f" {name}(" in code
 
     with mock.patch.object(recurrent_cuda, "Function", Noting):
-        made = recurrent_cuda.Kernels(program, dtype, letters, powers, 0)
+        made = recurrent_cuda.Kernels(program, dtype, letters, powers, 1, 0)
     call = recurrent_cuda._Call(made, (1, 1, 1), (), [0.0] * made.numbers, 1, 0)
     size = len(call.arguments(0, 1))
-    return f"{recurrent_cuda.text(program, dtype, letters, powers)}\nstatic_assert(sizeof(Loop) == {size});\n"
+    return f"{recurrent_cuda.text(program, dtype, letters, powers, 1)}\nstatic_assert(sizeof(Loop) == {size});\n"
 
 
 @needs_nvrtc

@@ -174,3 +174,5 @@ def test_kernels_are_kept_for_a_program_and_not_for_a_shape():
         for steps, batch in ((2, 3), (5, 3), (2, 8)):
             recurrent_scan(plan_of(LIF()), {}, **wide("plain", steps=steps, batch=batch))
         assert recurrent_cuda.kernels.cache_info().currsize == 1
+        recurrent_scan(plan_of(LIF()), {}, **wide("plain", steps=2, batch=90))  # more tiles than multiprocessors
+        assert recurrent_cuda.kernels.cache_info().currsize == 2
