@@ -31,9 +31,11 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """Class, file, and for a clip its start: unlike for any other recording of the same part."""
-        clip = "" if self.start_us is None else f"@{self.start_us}"
-        return f"{self.label}/{self.entry.path.name}{clip}"
+        """Class, folder (where that is not the class), file; for a clip class, file, start. Once in each part."""
+        if self.start_us is not None:
+            return f"{self.label}/{self.entry.path.name}@{self.start_us}"
+        folder = self.entry.path.parent.name  # tonic's user01_led/0.npy: other people's files are called 0.npy, too
+        return "/".join([self.label, *([folder] if folder not in ("", self.label) else []), self.entry.path.name])
 
 
 def recordings(entries: Iterable[Entry]) -> list[Recording]:
@@ -82,4 +84,5 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def _order(recording: Recording) -> tuple[object, ...]:
     number = -1 if recording.number is None else recording.number
     name = natural(recording.entry.path.name)
-    return natural(recording.label), number, name, recording.start_us or 0, recording.given, recording.entry.name
+    start, same = recording.start_us or 0, (recording.given, recording.name)  # equal ones side by side
+    return natural(recording.label), number, name, start, *same, recording.entry.name

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import tarfile
 
 import numpy as np
@@ -61,17 +62,23 @@ def test_the_archive_is_unpacked_once_and_read(tmp_path):
 
 
 def test_tonics_files_are_milliseconds_labelled_from_zero(tmp_path):
-    for part, person in (("Train", 1), ("Test", 24)):
-        folder = tmp_path / f"ibmGesture{part}" / f"user{person:02}_led"
-        folder.mkdir(parents=True)
-        for label in range(11):
-            rows = made_rows(label)[:, [1, 2, 3, 0]]
-            (folder / f"{label}.npy").write_bytes(npy_bytes(rows.astype(np.float64 if label % 2 else np.uint32)))
+    for part, people in (("Train", ("user02_led", "user01_led", "user01_natural")), ("Test", ("user24_led",))):
+        for user in people:
+            folder = tmp_path / f"ibmGesture{part}" / user
+            folder.mkdir(parents=True)
+            for label in range(11):
+                rows = made_rows(100 * (user == "user02_led") + label)[:, [1, 2, 3, 0]]
+                (folder / f"{label}.npy").write_bytes(npy_bytes(rows.astype(np.float64 if label % 2 else np.uint32)))
     train = DVSGesture(tmp_path, "train")
-    assert train.labels.tolist() == list(range(11)) and set(train.speakers) == {1}
+    assert train.labels.tolist() == [label for label in range(11) for _ in range(3)]
+    assert train.speakers.tolist() == [1, 1, 2] * 11 and len({each.name for each in train.recordings}) == 33
     for label in (0, 1, 10):
-        assert as_rows(train[label][0]).tolist() == (made_rows(label) * [1000, 1, 1, 1]).tolist()
+        for index, seed in ((3 * label, label), (3 * label + 2, 100 + label)):
+            assert as_rows(train[index][0]).tolist() == (made_rows(seed) * [1000, 1, 1, 1]).tolist()
     assert [r.person for r in DVSGesture(tmp_path, "test").recordings] == [24] * 11
+    shutil.copytree(tmp_path / "ibmGestureTrain", tmp_path / "copy" / "ibmGestureTrain")
+    with pytest.raises(ValueError, match="One recording is there twice: .*user01_led.0.npy and .*user01_led.0.npy"):
+        DVSGesture(tmp_path, "train")
 
 
 def test_spikingjellys_clips_are_microseconds_labelled_from_zero(tmp_path):
