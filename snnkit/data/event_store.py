@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from snnkit.data.event_file import SUFFIXES
-from snnkit.data.unpack import unpacked
+from snnkit.data.unpack import Member, unpacked
 
 LISTS = (".csv", ".txt")  # DVS128 Gesture's labels and split
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -144,7 +144,7 @@ def _of_zip(archive: Path) -> list[Entry]:
 
 def _of_tar(archive: Path) -> list[Entry]:
     try:
-        with tarfile.open(archive, "r:") as opened:
+        with tarfile.open(archive, "r:", tarinfo=Member) as opened:
             members = [each for each in opened if each.isfile()]
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{archive} is no whole tar archive ({error}): a broken download.") from error

@@ -1,17 +1,21 @@
 """A compressed tar archive, unpacked once: it can only be read from its start to its end.
 
 The event files and the lists beside them go to the user's folder, under the archive's name, size and time, aside and
-then renamed: a run that was killed leaves nothing that a later one would believe.
+then renamed: a run that was killed leaves nothing that a later one would believe. Nor does a damaged archive: Python's
+tarfile takes a damaged header for the end, so the block of zeros that ends a tar is demanded, and the compressed stream
+is read to its own end, where its checksum is.
 """
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from snnkit.data.user_folder import locked, user_folder
 
@@ -24,7 +28,7 @@ def unpacked(archive: Path, suffixes: tuple[str, ...]) -> Path:
         OSError: no room, or no right to write; $SNNKIT_CACHE names another folder.
     """
     stat = archive.stat()
-    folder = user_folder("unpacked") / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}"
+    folder = user_folder("unpacked") / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}-whole"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,7 @@ def unpacked(archive: Path, suffixes: tuple[str, ...]) -> Path:
 
 def _extract(archive: Path, folder: Path, suffixes: tuple[str, ...]) -> None:
     try:
-        with tarfile.open(archive, "r:*") as opened:
+        with tarfile.open(archive, "r:*", tarinfo=Member) as opened:
             for member in opened:
                 path = PurePosixPath(member.name)
                 if not member.isfile() or path.suffix.lower() not in suffixes:
@@ -56,5 +60,31 @@ def _extract(archive: Path, folder: Path, suffixes: tuple[str, ...]) -> None:
                 if source is not None:
                     with source, open(target, "wb") as file:
                         shutil.copyfileobj(source, file)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"{archive} is cut off or damaged ({error}): a broken download.") from error
+            while opened.fileobj is not None and opened.fileobj.read(1 << 20):
+                pass  # to the checksum
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # no room, no right; damage is an OSError without it
+            raise
+        told = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
+        raise ValueError(f"{archive} is cut off or damaged ({told}): a broken download.") from error
+
+
+class Member(tarfile.TarInfo):
+    """``tarfile.open(archive, tarinfo=Member)``: only a block of zeros is the end, all else that is no header an error.
+
+    Python's own would end the list there without a word.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
+        """The member of a header block.
+
+        Raises:
+            tarfile.ReadError: a damaged header, or none: a tar that was cut off between two members.
+        """
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise tarfile.ReadError(f"neither a member nor the end of the archive: {error}") from error
