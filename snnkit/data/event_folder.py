@@ -63,6 +63,7 @@ class EventFolder(Dataset):
     hint = "Give a folder that holds a folder, or a .zip or .tar archive, of event files for each class."
     folders: tuple[str, ...] = ("events_np",)
     known_classes: tuple[str, ...] = ()
+    some_classes_do = False  # whether known classes may be missing
     flip_keeps_class = False  # unknown; true of CIFAR10-DVS and N-Caltech101
     expected: dict[str, tuple[int, ...]] = {}  # recordings by source: train and test where they are given, else all
 
@@ -184,9 +185,9 @@ class EventFolder(Dataset):
                 f"{self.root} is not {self.title}: it holds the classes {', '.join(foreign[:4])}"
                 f"{', ...' if len(foreign) > 4 else ''}, expected {', '.join(self.known_classes[:4])}, ..."
             )
-        if missing:
+        if missing and not (self.some_classes_do and len(there) > 1):
             raise ValueError(f"{self.root} lacks classes of {self.title}: {', '.join(missing)}. {self.hint}")
-        return list(self.known_classes)
+        return [name for name in self.known_classes if name in there]
 
     def _refuse_empty_parts(self, found: Sequence[Recording], parts: np.ndarray) -> None:
         """A rule that leaves a class out of one part is a mistake; a given split is as it was given."""

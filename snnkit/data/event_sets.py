@@ -15,6 +15,20 @@ from snnkit.data.compose import Transform
 from snnkit.data.event_folder import EventFolder
 from snnkit.data.split_rule import SplitRule
 
+CALTECH101 = tuple(
+    """
+    BACKGROUND_Google Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular
+    bonsai brain brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone chair chandelier
+    cougar_body cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly
+    electric_guitar elephant emu euphonium ewer ferry flamingo flamingo_head garfield gerenuk gramophone
+    grand_piano hawksbill headphone hedgehog helicopter ibis inline_skate joshua_tree kangaroo ketch lamp laptop
+    llama lobster lotus mandolin mayfly menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza
+    platypus pyramid revolver rhino rooster saxophone schooner scissors scorpion sea_horse snoopy soccer_ball
+    stapler starfish stegosaurus stop_sign strawberry sunflower tick trilobite umbrella watch water_lilly
+    wheelchair wild_cat windsor_chair wrench yin_yang
+    """.split()
+)
+
 
 class PublicSet(EventFolder):
     """A set whose sensor and usual rule are known."""
@@ -68,7 +82,11 @@ class NMNIST(PublicSet):
 
 
 class NCaltech101(PublicSet):
-    """``NCaltech101(root, "train", rule="sj-9-1")``; arguments as of ``EventFolder``. Coordinates are the file's."""
+    """``NCaltech101(root, "train", rule="sj-9-1")``; arguments as of ``EventFolder``. Coordinates are the file's.
+
+    Classes are numbered in the order of the set's list. Some of them may be missing (papers leave out the background);
+    the others are then numbered without a gap, and ``summary`` says that it is not the whole set.
+    """
 
     title = "N-Caltech101"
     hint = (
@@ -76,6 +94,8 @@ class NCaltech101(PublicSet):
         "put it into this folder, it is read as it is."
     )
     folders = ("events_np", "NCALTECH101", "Caltech101")
+    known_classes = CALTECH101
+    some_classes_do = True
     expected = {"recordings": (8709,)}
     flip_keeps_class = True
     shape = (180, 240)

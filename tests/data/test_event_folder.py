@@ -157,6 +157,21 @@ def test_ncaltech101_takes_no_boxes_for_recordings_and_integer_labels(tmp_path):
                 (tmp_path / kind / label / f"{name}_{number:04}.bin").write_bytes(atis_bytes(made_rows(number)))
     data = NCaltech101(tmp_path, "train", "ids:1-2/3-3")
     assert data.classes == ["BACKGROUND_Google", "airplanes"] and data.labels.tolist() == [0, 0, 1, 1]
+    assert data.summary().endswith("Not the whole public set, which has 8709 recordings.")
+
+
+def test_another_set_is_no_ncaltech101_though_it_may_lack_classes(tmp_path, small):
+    with pytest.raises(ValueError, match="is not N-Caltech101: it holds the classes airplane, automobile, bird, cat, "):
+        NCaltech101(small, "train")
+    for label in ("pizza", "Motorbikes", "yin_yang"):
+        (tmp_path / "part" / label).mkdir(parents=True)
+        for number in range(2):
+            path = tmp_path / "part" / label / f"image_{number:04}.bin"
+            path.write_bytes(atis_bytes(made_rows(number)))
+    data = NCaltech101(tmp_path / "part", "train", "ids:0-0/1-1")
+    assert data.classes == ["Motorbikes", "pizza", "yin_yang"] and data.labels.tolist() == [0, 1, 2]
+    known = NCaltech101.known_classes
+    assert len(set(known)) == 101 and list(known) == sorted(known)
 
 
 def test_classes_that_are_numbers_sort_as_numbers(tmp_path):
