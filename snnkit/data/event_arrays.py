@@ -15,6 +15,7 @@ import numpy as np
 
 from snnkit.data.camera_event import camera_events
 
+_MARKS = (b"\x93NUMPY", b"PK")
 OTHER_NAMES = {"t": ("timestamp", "timestamps", "ts"), "x": (), "y": (), "p": ("polarity", "pol", "on")}
 
 
@@ -23,26 +24,36 @@ def array_events(data: bytes, name: str, unit_us: float | None = None) -> np.nda
 
     Args:
         unit_us: microseconds per unit of the file's times. Default: whole times are microseconds, floating ones
-            seconds; an array of four floating columns has whole times in it, and needs the unit.
+            seconds; an array of four floating columns (x, y, p are floating for the sake of one dtype) does not say
+            what its times are, and needs the unit.
 
     Raises:
-        ValueError: no numpy file, damaged, other columns, or another unit than the default.
+        ValueError: no numpy file, damaged, other columns, another unit than the default, or a unit that is missing.
     """
-    columns = _columns(data, name)
+    columns = _columns(data, name, unit_us)
     return camera_events(columns["t"], columns["x"], columns["y"], columns["p"], name, unit_us)
 
 
-def _columns(data: bytes, name: str) -> dict[str, np.ndarray]:
+def _columns(data: bytes, name: str, unit_us: float | None) -> dict[str, np.ndarray]:
+    if not data.startswith(_MARKS):
+        raise ValueError(f"{name} cannot be read by numpy, it is another format: it starts with {data[:12]!r}.")
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{name} cannot be read by numpy: damaged, cut off or another format ({error}).") from error
+        # numpy's own words would advise to unpickle it, which may run any code
+        told = "it holds Python objects, no numbers" if "pickle" in str(error) else f"damaged or cut off, {error}"
+        raise ValueError(f"{name} cannot be read by numpy ({told}).") from error
     if len(arrays) == 1:
         (array,) = arrays.values()
         if array.dtype.names is not None and array.ndim == 1:
             return _named({key: array[key] for key in array.dtype.names}, name)
         if array.ndim == 2 and array.shape[1] == 4:
+            if array.dtype.kind == "f" and unit_us is None:
+                raise ValueError(
+                    f"{name} holds four columns of {array.dtype}, which do not say whether times are seconds: "
+                    "give unit_us, microseconds per unit (1e6 for seconds, 1000 for milliseconds)."
+                )
             return dict(zip("xypt", array.T, strict=True))
         raise ValueError(
             f"{name} holds an array of shape {array.shape}, dtype {array.dtype}; "
