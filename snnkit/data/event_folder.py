@@ -114,9 +114,9 @@ class EventFolder(Dataset):
             ValueError: it cannot be read, lies outside the sensor, or holds no events; the file is named.
         """
         recording = self.recordings[index]
-        events = self.outside(self._events(recording), (self.size[0], self.size[1]), recording.entry.shown)
+        events = self.outside(self._events(recording), (self.size[0], self.size[1]), recording.shown)
         if not len(events):
-            raise ValueError(f"{recording.entry.shown} holds no events. skip_bad=True leaves such recordings out.")
+            raise ValueError(f"{recording.shown} holds no events. skip_bad=True leaves such recordings out.")
         return events
 
     def content(self) -> str:
@@ -209,10 +209,10 @@ class EventFolder(Dataset):
                 kept.append(recording)
             except (ValueError, OSError) as error:
                 self.skipped[recording.name] = str(error)
+        first = next(iter(self.skipped.values()), "")
         if not kept:
-            raise ValueError(f"None of the {len(self.recordings)} recordings can be read: {next(iter(self.skipped))}")
+            raise ValueError(f"None of the {len(self.recordings)} recordings can be read, first: {first}")
         if self.skipped:
-            first = next(iter(self.skipped.values()))
             warnings.warn(
                 f"{len(self.skipped)} of {len(self.recordings)} recordings of {self.title} left out, first: {first}",
                 stacklevel=3,

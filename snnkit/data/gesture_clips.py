@@ -25,8 +25,8 @@ def gesture_clips(store: EventStore, classes: Sequence[str]) -> list[Recording]:
     """All clips, in order.
 
     Raises:
-        ValueError: a list that is no such list, a label outside the classes, a recording that a list names and that
-            is not there, or a recording without a list.
+        ValueError: a list that is no such list or is empty, a label outside the classes, a recording that a list names
+            and that is not there, or a recording without a list.
     """
     long = [each for each in store.entries if each.path.suffix == ".aedat"]
     if long:
@@ -77,6 +77,8 @@ def _rows(store: EventStore, table: Entry) -> list[tuple[int, int, int]]:
         if len(fields) != 3 or not all(field.isdigit() for field in fields) or int(fields[1]) >= int(fields[2]):
             raise ValueError(f"{table.shown}, line {number + 1}: expected class,start,end in us, got {line!r}.")
         rows.append((int(fields[0]), int(fields[1]), int(fields[2])))
+    if not rows:
+        raise ValueError(f"{table.shown} lists no clips; expected lines of class,start,end in us: a broken copy.")
     return rows
 
 

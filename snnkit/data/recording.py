@@ -37,6 +37,12 @@ class Recording:
         folder = self.entry.path.parent.name  # tonic's user01_led/0.npy: other people's files are called 0.npy, too
         return "/".join([self.label, *([folder] if folder not in ("", self.label) else []), self.entry.path.name])
 
+    @property
+    def shown(self) -> str:
+        """What to call it in a message."""
+        clip = "" if self.start_us is None else f", clip from {self.start_us} us"
+        return f"{self.entry.shown}{clip}"
+
 
 def recordings(entries: Iterable[Entry]) -> list[Recording]:
     """The event files among these that lie in a class folder or class archive, in order."""

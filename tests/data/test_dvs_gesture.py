@@ -106,9 +106,21 @@ def test_lists_that_do_not_fit_are_named(tmp_path):
         table.write_text(HEAD + bad)
         with pytest.raises(ValueError, match="user23_led_labels.csv, line 2: expected class,start,end in us, got"):
             DVSGesture(root, "train")
+    for bad in ("", HEAD):
+        table.write_text(bad)
+        with pytest.raises(ValueError, match="user23_led_labels.csv lists no clips; expected lines of class,start,end"):
+            DVSGesture(root, "train")
     table.unlink()
     with pytest.raises(ValueError, match="user23_led.aedat has no user23_led_labels.csv beside it"):
         DVSGesture(root, "train")
+
+
+def test_a_clip_without_events_is_named_by_its_start(tmp_path):
+    root = write_recordings(tmp_path / "DvsGesture")
+    table = root / "user24_led_labels.csv"
+    table.write_text(table.read_text() + "3,500000,510000\n")
+    with pytest.raises(ValueError, match="user24_led.aedat, clip from 500000 us holds no events"):
+        list(DVSGesture(root, "test"))
 
 
 def test_a_recording_that_is_cut_off_is_named_at_its_clips(tmp_path):

@@ -198,6 +198,14 @@ def test_a_bad_recording_among_many_is_named_or_left_out_and_counted(tmp_path):
     assert len(data) == len(list(data)) == 28 and "2 left out of train" in data.summary()
 
 
+def test_a_set_of_which_nothing_can_be_read_says_why(tmp_path):
+    root = write_set(tmp_path / "set", range(2), "folders")
+    for path in root.rglob("*.aedat"):
+        path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="None of the 10 recordings can be read, first: .*airplane_0.aedat is cut off"):
+        CIFAR10DVS(root, "train", "ids:0-0/1-1", skip_bad=True)
+
+
 def test_events_outside_the_sensor_name_the_file_and_may_be_dropped(tmp_path):
     for label in "ab":
         (tmp_path / label).mkdir()
