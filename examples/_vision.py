@@ -24,8 +24,9 @@ from snnkit.nn.losses import cross_entropy, tet
 def build_model(settings: Any, in_chans: int, classes: int, device: torch.device) -> nn.Module:
     """The network of ``--model`` and ``--set`` for this data on a device, with the weights of ``--init``.
 
-    With the TET loss it answers at every step, ``[T, B, classes]``, else with the mean over time, ``[B, classes]``. On
-    a GPU its maps are channels-last: convolutions and norms take about half of the time.
+    With the TET loss it answers at every step, ``[T, B, classes]``, else with the mean over time, ``[B, classes]``. A
+    head for a teacher's labels answers apart only where there is a teacher. On a GPU its maps are channels-last:
+    convolutions and norms take about half of the time.
     """
     keywords = dict(keyword(text) for text in settings.set)
     if settings.loss == "tet":
@@ -37,6 +38,8 @@ def build_model(settings: Any, in_chans: int, classes: int, device: torch.device
     model = snnkit.create_model(settings.model, **sizes, **keywords)
     if settings.init:
         snnkit.load_checkpoint(model, settings.init)
+    if hasattr(model, "set_distilled_training"):
+        model.set_distilled_training(bool(getattr(settings, "teacher", "")))
     return model.to(device, memory_format=torch.channels_last) if device.type == "cuda" else model
 
 

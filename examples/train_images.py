@@ -179,8 +179,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         teacher, s = None, settings
         if s.teacher:
             teacher = Teacher(s.teacher, s.teacher_weights, classes, s.mean, s.std).to(device)
-        elif hasattr(model, "set_distilled_training"):
-            model.set_distilled_training(False)
         sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
         optimizer, schedule = build_optimizer(model, settings, sampler.batches)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator)
