@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _parts import refuse_empty
 
 from snnkit import data
 from snnkit.data import Compose, Dataset
@@ -86,6 +87,7 @@ def event_parts(settings: Any) -> tuple[Dataset, Dataset, Dataset]:
     if len(others) == 1:
         chosen, held_out = data.split_stratified(whole.labels, round(s.validation * len(whole)), seed=1234)
         others.insert(0, data.Part(whole, held_out))
+    refuse_empty((data.Part(whole, chosen), *others), s)
     if on_events:
         reader = data.MovingDigits("train", validation=s.validation) if not s.root else _reader(s, "train")
         *to_size, framing = framed.transforms

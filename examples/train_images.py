@@ -23,6 +23,7 @@ from _batches import batch_loader, on_device
 from _checkpoint import seed_all
 from _cuda_graph import replayed
 from _device_augment import Augmented, BatchAugment
+from _parts import refuse_empty
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
@@ -155,7 +156,9 @@ def load_data(settings: Settings) -> Data:
     for part in (valid, found["test"]):
         if part.classes != train.classes:
             raise ValueError(f"{root}: train/ has {len(train.classes)} classes, another part has {len(part.classes)}.")
-    return Data(snn_data.Part(train, chosen, changed, s.seed), valid, found["test"])
+    data = Data(snn_data.Part(train, chosen, changed, s.seed), valid, found["test"])
+    refuse_empty(data, s)
+    return data
 
 
 def main(argv: Sequence[str] | None = None) -> None:

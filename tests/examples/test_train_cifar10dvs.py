@@ -145,6 +145,7 @@ def test_only_sets_whose_classes_stay_are_mirrored():
         ("--dataset cifar10dvs --root {events}", "classes left, right"),
         ("--dataset folder --root {events} --sensor 20", "--sensor"),
         ("--dataset folder --root {events} --split ids:0-5", "ids:0-5"),
+        ("--dataset folder --root {events} --sensor 20 30 --validation 0.01", "--validation 0.01 holds out 0 of 36"),
         ("--root {events}", "--root is an option of --dataset cifar10dvs, dvs128, nmnist, ncaltech101, folder"),
         ("--sensor 3 4", "--sensor is an option of --dataset folder, got moving_digits"),
         ("--framing time --window-ms 3", "--framing time has no length, got --window-ms"),

@@ -163,6 +163,7 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
         ("--dataset cifar10 --root nowhere", "nowhere holds neither cifar-10-batches-bin/batches.meta.txt"),
         ("--dataset cifar10 --root cut", "data_batch_1.bin is truncated or foreign: 6145 bytes"),
         ("--dataset folder --root nowhere", "nowhere needs train/ and test/ or val/"),
+        ("--dataset folder --root few --validation 0.02", "--validation 0.02 holds out 0 of 8 training samples"),
         ("--dataset folder --root broken", "0.png is no picture, or a broken one"),
         ("--model spikformer_4_384_cifar", "Near: spikformer_4_384_cifar10"),
         ("--model delay_snn_digits", "DelaySNN has no 'in_chans'"),
@@ -193,6 +194,7 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     write_cifar(tmp_path / "cut", False)
     (tmp_path / "cut" / "data_batch_1.bin").write_bytes(bytes(6145))
     folders(tmp_path / "broken", ("train", "test"))
+    folders(tmp_path / "few", ("train", "test"))
     (tmp_path / "broken" / "train" / "b" / "0.png").write_bytes(b"\x89PNG")
     before = sorted(tmp_path.rglob("*"))
     config = [] if "--set" in arguments or "--model" in arguments else ["--set", *NET]

@@ -1,0 +1,18 @@
+"""What the parts of a data set must hold before a training begins: samples, and the same classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from snnkit import data as snn_data
+
+
+def refuse_empty(parts: Sequence[snn_data.Dataset], settings: Any) -> None:
+    """Raise ValueError if the training, validation or test part holds no sample: its accuracy would be 0 / 0."""
+    train, valid, test = map(len, parts)
+    if not train or not valid:
+        raise ValueError(
+            f"--validation {settings.validation:g} holds out {valid} of {train + valid} training samples, expected "
+            f"some, and some left to train. {'Lower' if valid else 'Raise'} it, or add samples."
+        )
+    if not test:
+        raise ValueError("The test part holds no sample, expected at least one. Add samples to it.")
