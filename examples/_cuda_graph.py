@@ -5,6 +5,7 @@ and replayed for each later batch of that size. Answers, gradients, random numbe
 the plain calls; batches of another size, and networks in evaluation mode, are called plainly.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ class Replayed:
 
 def _recorded(network: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
     """The graph; the passes that are made to record it leave no trace in weights, statistics or random numbers."""
+    # Recorded on a stream of its own, replayed on the usual one: autograd waits for one there, and says so each time.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
     state = list(network.state_dict().values())
     kept = [value.clone() for value in state]
     with torch.random.fork_rng([x.device]):
