@@ -19,6 +19,7 @@ import numpy as np
 from snnkit.data import aedat2, aedat3, aedat4, atis_bin, camera_event, event_arrays
 from snnkit.data.aedat4 import aedat4_decoder
 from snnkit.data.camera_event import Outside, refuse_outside
+from snnkit.data.checksum import checksum
 from snnkit.data.compose import Transform
 from snnkit.data.dataset import Dataset
 from snnkit.data.event_file import events_from_bytes
@@ -143,7 +144,10 @@ class EventFolder(Dataset):
         return text + "."
 
     def record(self) -> dict[str, Any]:
-        """Where the samples come from, for a result file, see :func:`snnkit.data.provenance`."""
+        """Where the samples come from, for a result file, see :func:`snnkit.data.provenance`.
+
+        ``sha256`` is of the part's recordings, byte by byte: the first call reads them all, see ``checksum.py``.
+        """
         return {
             "reader": type(self).__name__,
             "title": self.title,
@@ -155,6 +159,7 @@ class EventFolder(Dataset):
             "outside": self.outside.__name__,
             "unit_us": self.unit_us,
             "skipped": dict(self.skipped),
+            "sha256": checksum(self.store, self.recordings),
         }
 
     def _opened(self) -> EventStore:

@@ -20,10 +20,10 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         A dict of texts, numbers, lists and dicts, which JSON takes: ``reader`` and what it says of itself (for event
-        sets ``rule``, ``counts``, ``expected``, ``skipped``, ...), ``samples`` and ``per_class`` of the set given,
-        ``transforms`` from the reader outwards with all arguments, ``content`` (SHA-256 or text of the stored samples),
-        ``identity`` (SHA-256 of content and transforms; None if a transform, such as a lambda, has none) and
-        ``versions``.
+        sets ``rule``, ``counts``, ``expected``, ``skipped``, ``sha256`` of the recordings' bytes, ...), ``samples`` and
+        ``per_class`` of the set given, ``transforms`` from the reader outwards with all arguments, ``content`` (what
+        tells the stored samples apart cheaply, for the key of a cache: names, sizes, times of change), ``identity``
+        (SHA-256 of content and transforms; None if a transform, such as a lambda, has none) and ``versions``.
 
     >>> from snnkit.data.digits import Digits
     >>> record = provenance(Digits("test"))

@@ -19,6 +19,11 @@ from tests.data.event_bytes import made_rows, npz_bytes
 from tests.data.recordings import MadeFrames
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "snnkit-cache"))
+
+
 @pytest.fixture
 def folder(tmp_path):
     for label in "ab":
@@ -38,7 +43,7 @@ def test_a_result_can_say_where_its_samples_come_from(folder, tmp_path):
     assert record["samples"] == 3 and record["per_class"] == {"a": 2, "b": 1}
     assert record["levels"] == ["EventFolder", "DiskCache", "Part"]
     assert record["transforms"][0] == "FramesByNumber(sensor=(2, 5, 7), steps=3)" and len(record["transforms"]) == 2
-    assert record["content"] == reader.content() and len(record["identity"]) == 64
+    assert len(record["sha256"]) == 64 and record["content"] == reader.content() and len(record["identity"]) == 64
     assert record["versions"]["snnkit"] == snnkit.__version__ and record["versions"]["numpy"] == np.__version__
 
 
