@@ -132,7 +132,7 @@ def cifar_pictures(name: str, root: Path, split: str, transform: Any) -> Dataset
     if places:
         place = places[0]
         classes = (place / names).read_text(encoding="utf-8").split()
-        records = np.concatenate([_records(place / file, name) for file in FILES[name][split]])
+        records = np.concatenate([_records(place / file, name, len(classes)) for file in FILES[name][split]])
         labels, pixels = records[:, -3073], records[:, -3072:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return ArrayPictures(np.ascontiguousarray(pixels), labels, classes, transform)
     reader = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
@@ -146,13 +146,21 @@ def cifar_pictures(name: str, root: Path, split: str, transform: Any) -> Dataset
     return ArrayPictures(found.data, np.array(found.targets), found.classes, transform)
 
 
-def _records(path: Path, name: str) -> np.ndarray:
+def _records(path: Path, name: str, classes: int) -> np.ndarray:
     """Records of a binary file: labels (CIFAR-100: coarse, fine), then 1,024 red, green and blue pixels each."""
     size = 3073 if name == "cifar10" else 3074
     content = np.frombuffer(path.read_bytes(), np.uint8)
     if not len(content) or len(content) % size:
         raise ValueError(f"{path} is truncated or foreign: {len(content)} bytes are no multiple of {size}.")
-    return content.reshape(-1, size)
+    records = content.reshape(-1, size)
+    labels = records[:, -3073]
+    if labels.max() >= classes:
+        first = int(np.argmax(labels >= classes))
+        raise ValueError(
+            f"{path} is damaged or foreign: record {first} has the label {labels[first]}, expected 0 to {classes - 1}, "
+            f"the classes in {BINARY[name][1]}. Get it anew."
+        )
+    return records
 
 
 def folder_pictures(root: Path, split: str, transform: Any) -> Dataset | None:

@@ -162,6 +162,7 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
         ("--dataset cifar10", "--dataset cifar10 needs --root"),
         ("--dataset cifar10 --root nowhere", "nowhere holds neither cifar-10-batches-bin/batches.meta.txt"),
         ("--dataset cifar10 --root cut", "data_batch_1.bin is truncated or foreign: 6145 bytes"),
+        ("--dataset cifar10 --root label", "label/data_batch_4.bin is damaged or foreign: record 1 has the label 200"),
         ("--dataset folder --root nowhere", "nowhere needs train/ and test/ or val/"),
         ("--dataset folder --root few --validation 0.02", "--validation 0.02 holds out 0 of 8 training samples"),
         ("--dataset folder --root broken", "0.png is no picture, or a broken one"),
@@ -192,6 +193,8 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     AcceleratorState._reset_state(reset_partial_state=True)  # else the first test's precision is all others', too
     monkeypatch.chdir(tmp_path)
     write_cifar(tmp_path / "cut", False)
+    write_cifar(tmp_path / "label", False)
+    (tmp_path / "label" / "data_batch_4.bin").write_bytes(bytes(3073) + b"\xc8" + bytes(3072))
     (tmp_path / "cut" / "data_batch_1.bin").write_bytes(bytes(6145))
     folders(tmp_path / "broken", ("train", "test"))
     folders(tmp_path / "few", ("train", "test"))
