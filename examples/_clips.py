@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _parts import refuse_empty
+from _parts import refuse_empty, refuse_lost_classes
 
 from snnkit import data
 from snnkit.data import Compose, Dataset
@@ -15,6 +15,12 @@ READERS: dict[str, Any] = {
     "folder": data.EventFolder,
 }  # fmt: skip
 MIRRORED = ("cifar10dvs", "ncaltech101")  # sets whose classes stay what they are in the mirror
+OUTSIDE = {"refuse": data.refuse_outside, "clip": data.clip_outside, "drop": data.drop_outside}
+FLAGS = {
+    "outside=drop_outside or clip_outside": "--outside drop or clip",
+    "skip_bad=True": "--skip-bad",
+    "unit_us": "--unit-us",
+}
 FRAMINGS = ("number", "time", "window", "surface", "voxel")
 EVENT_AUGMENTS = ("event_drop", "event_rpg")  # on events, before they become frames
 AUGMENTS = ("none", "spikformer", "spike_driven", *EVENT_AUGMENTS)
@@ -97,15 +103,36 @@ def event_parts(settings: Any) -> tuple[Dataset, Dataset, Dataset]:
     return data.Part(whole, chosen, drawn, s.seed), others[0], others[1]
 
 
+def summaries(*parts: Dataset) -> list[str]:
+    """What the readers of these parts say of the recordings: split, counts, how many are left out; each line once."""
+    lines = {}
+    for part in parts:
+        while isinstance(inner := getattr(part, "dataset", None), Dataset):
+            part = inner
+        if hasattr(part, "summary"):
+            lines[part.summary()] = True
+    return list(lines)
+
+
+def in_flags(problem: Exception) -> str:
+    """A message whose remedies are a reader's arguments, with the options of the script in their place."""
+    text = str(problem)
+    for argument, flag in FLAGS.items():
+        text = text.replace(argument, flag)
+    return text
+
+
 def _reader(settings: Any, part: str) -> Dataset:
     s = settings
     if not s.root:
         raise ValueError(f"--dataset {s.dataset} needs --root, the folder of the recordings.")
-    options: dict[str, Any] = {"skip_bad": s.skip_bad}
+    options: dict[str, Any] = {"skip_bad": s.skip_bad, "outside": OUTSIDE[s.outside]}
     if s.split:
         options["rule"] = s.split
     if s.dataset == "folder":
         if len(s.sensor) != 2:
             raise ValueError(f"--sensor takes height and width, got {len(s.sensor)} numbers.")
-        options["size"] = s.sensor
-    return READERS[s.dataset](Path(s.root), part, **options)
+        options |= {"size": s.sensor, "unit_us": s.unit_us}
+    reader = READERS[s.dataset](Path(s.root), part, **options)
+    refuse_lost_classes(reader)
+    return reader

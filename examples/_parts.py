@@ -16,3 +16,15 @@ def refuse_empty(parts: Sequence[snn_data.Dataset], settings: Any) -> None:
         )
     if not test:
         raise ValueError("The test part holds no sample, expected at least one. Add samples to it.")
+
+
+def refuse_lost_classes(reader: Any) -> None:
+    """Raise ValueError if ``skip_bad`` left a class without a recording: accuracies would be of the other classes."""
+    kept = {each.label for each in reader.recordings}
+    for name, problem in reader.skipped.items():
+        label = name.split("/")[0]
+        if label not in kept:
+            raise ValueError(
+                f"--skip-bad leaves class {label} without a {reader.split} recording; the first: {problem} "
+                "Replace these files, or remove the class."
+            )

@@ -44,7 +44,7 @@ LEAST = {"seed": 0, "epochs": 1, "batch": 1, "workers": 0, "checkpoint_steps": 0
 LEAST |= {"steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1, "warmup": 0}
 LEAST |= {"size": 1, "accumulate": 1, "cooldown": 0, "crop_pad": 0, "mix_until": 0, "shift": 0}
 POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma", "teacher_tau")
-POSITIVE += ("window_ms", "surface_ms")
+POSITIVE += ("window_ms", "surface_ms", "unit_us")
 NOT_NEGATIVE = ("weight_decay", "min_lr", "warmup_lr", "clip_grad", "mixup", "cutmix")
 # With or without the ends: a network whose weights are all missing learns nothing, nothing held out chooses nothing.
 SHARES = {"validation": "()", "dropout": "[)", "sparsity": "[)", "time_stretch": "[)", "sigma_share": "[]"}

@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
-from _clips import AUGMENTS, FRAMINGS, READERS, event_parts
+from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, summaries
 from _cuda_graph import replayed
 from _device_augment import Augmented, BatchAugment
 from _run import Position, Run, check_settings
@@ -54,6 +54,11 @@ class Settings(VisionSettings):
         "", "sj-9-1, tebn, ids:0-99/100-119 (train/test), random-SEED, given (default: the set's usual one)", of=FILES
     )
     skip_bad: bool = option(False, "leave out recordings that cannot be read, and count them", of=FILES)
+    outside: str = option("refuse", "what becomes of events outside the sensor", choices=tuple(OUTSIDE), of=FILES)
+    unit_us: float | None = option(
+        None, "microseconds per unit of the times in numpy files, 1000: ms (default: whole numbers us, floating s)",
+        of="folder",
+    )  # fmt: skip
     framing: str = option("number", "a frame is so many events, so long, or a time surface", choices=FRAMINGS)
     window_ms: float = option(75.0, "framing window, surface: length of a frame (ms); what comes after T is left out")
     surface_ms: float = option(50.0, "framing surface: time constant of the decay (ms)")
@@ -99,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_settings(settings)
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
+        counted = summaries(data.train, data.test)
         provenance = {part: snn_data.provenance(getattr(data, part)) for part in ("train", "test")}
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)
@@ -112,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         loader = batch_loader(data.train, sampler, settings.workers, accelerator, narrow=True)
         mix = build_mix(settings, classes)
     except (OSError, TypeError, ValueError) as problem:
-        refuse(problem)
+        refuse(in_flags(problem))
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
     averaged = ModelEmaV3(model, settings.ema, use_warmup=True, device=device) if settings.ema else None
     chosen = averaged.module if averaged else model
@@ -123,8 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     at = run.restore(model, *states)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} clips to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
-    if "rule" in provenance["test"]:
-        run.say(f"split {provenance['test']['rule']}")
+    for line in counted:
+        run.say(line)
 
     for epoch in range(at.epoch, settings.epochs):
         began = time.perf_counter() - at.seconds

@@ -17,6 +17,7 @@ from PIL import Image
 from train_cifar10dvs import Settings, main
 
 from tests.examples import EXAMPLES, scripts
+from tests.examples.recorded import write_events
 from tests.examples.runs import position, same_run, wait_for
 from tests.examples.scripts import finish, run, start
 
@@ -29,20 +30,6 @@ SMALL = [
     *"--augment spikformer --shift 2 --flip --set".split(), *NET,
 ]  # fmt: skip
 RECIPES = sorted((EXAMPLES / "configs" / "events").glob("*.yaml"))
-
-
-def write_events(root, per_class=20):
-    """Recordings of two classes, told apart by where their events lie."""
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(("left", "right")):
-        (root / name).mkdir(parents=True)
-        for i in range(per_class):
-            n = 90 + i
-            np.savez(
-                root / name / f"{name}_{i}.npz", t=np.sort(rng.integers(0, 90_000, n)), y=rng.integers(0, 20, n),
-                x=15 * number + rng.integers(0, 15, n), p=rng.integers(0, 2, n),
-            )  # fmt: skip
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +75,8 @@ def test_the_result_says_where_the_clips_come_from_and_what_the_last_line_says(u
     last = out.strip().splitlines()[-1]
     assert last == f"test accuracy {100 * accuracy:.1f} % (epoch {result['epoch']} of 2, chosen on validation)"
     assert table.sum() == 8 and table.trace() / 8 == pytest.approx(accuracy)
-    assert result["samples"] == {"train": 24, "validation": 8, "test": 8} and "split ids:0-15/16-19" in out
+    assert result["samples"] == {"train": 24, "validation": 8, "test": 8}
+    assert out.count("a folder of event files, split ids:0-15/16-19: 32 train, 8 test.\n") == 1
     origin = result["provenance"]["test"]
     assert (origin["rule"], origin["samples"]) == ("ids:0-15/16-19", 8) and origin["identity"]
     assert Image.open(folder / "report.png").size == (1200, 900)
@@ -146,6 +134,8 @@ def test_only_sets_whose_classes_stay_are_mirrored():
         ("--dataset folder --root {events} --sensor 20", "--sensor"),
         ("--dataset folder --root {events} --split ids:0-5", "ids:0-5"),
         ("--dataset folder --root {events} --sensor 20 30 --validation 0.01", "--validation 0.01 holds out 0 of 36"),
+        ("--dataset folder --root {events} --sensor 20 25", "--outside drop or clip."),
+        ("--unit-us 1000", "--unit-us is an option of --dataset folder"),
         ("--root {events}", "--root is an option of --dataset cifar10dvs, dvs128, nmnist, ncaltech101, folder"),
         ("--sensor 3 4", "--sensor is an option of --dataset folder, got moving_digits"),
         ("--framing time --window-ms 3", "--framing time has no length, got --window-ms"),

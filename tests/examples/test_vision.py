@@ -1,9 +1,14 @@
 """What the scripts for pictures and for event cameras share: the model of the options, and parts that hold samples."""
 
+import numpy as np
+import pytest
 import torch
 import train_cifar10dvs
 import train_images
+from _clips import event_parts, in_flags
 from _vision import build_model
+
+from tests.examples.recorded import write_events
 
 DISTILLED = ("dims=(4, 4, 6, 8)", "depths=(1, 1)", "heads=2")
 
@@ -18,3 +23,49 @@ def test_a_head_to_distil_answers_apart_only_where_there_is_a_teacher():
 
     assert answer(train_cifar10dvs, 2).shape == answer(train_images, 3).shape == (3, 5)
     assert [head.shape for head in answer(train_images, 3, teacher="resnet18")] == [(3, 5), (3, 5)]
+
+
+@pytest.mark.filterwarnings("ignore:.*left out")
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_whose_recordings_are_all_left_out_is_refused_in_each_part(tmp_path, monkeypatch, part):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "cache"))
+    root = write_events(tmp_path / "events", per_class=7)
+    settings = train_cifar10dvs.Settings(
+        dataset="folder", root=str(root), sensor=(20, 30), size=16, steps=3, split="ids:0-3/4-6", skip_bad=True,
+        validation=0.25, augment="none",
+    )  # fmt: skip
+    (root / "left" / "left_0.npz").write_bytes(b"no archive")
+    assert [len(each) for each in event_parts(settings)] == [5, 2, 6]
+    for number in range(4) if part == "train" else range(4, 7):
+        (root / "right" / f"right_{number}.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=f"--skip-bad leaves class right without a {part} recording.*right_[04].npz"):
+        event_parts(settings)
+
+
+def test_what_an_error_advises_is_an_option_and_helps(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "cache"))
+    root = write_events(tmp_path / "events", per_class=6)
+    common = {"dataset": "folder", "root": str(root), "split": "ids:0-3/4-5", "validation": 0.25, "augment": "none"}
+    common |= {"size": 16, "steps": 3}
+
+    def first_error(**options):
+        with pytest.raises(ValueError) as error:
+            for part in event_parts(train_cifar10dvs.Settings(**common | options)):
+                [part[i] for i in range(len(part))]
+        return in_flags(error.value)
+
+    def events_used(**options):
+        parts = event_parts(train_cifar10dvs.Settings(**common | options))
+        return sum(float(part[i][0].sum()) for part in parts for i in range(len(part)))
+
+    assert first_error(sensor=(20, 25)).endswith("If it is the right file: --outside drop or clip.")
+    whole = sum(2 * (90 + i) for i in range(6))
+    assert events_used(sensor=(20, 25), outside="clip") == whole > events_used(sensor=(20, 25), outside="drop") > 0
+
+    t, x, y, p = np.arange(50) * 1.5, np.full(50, 3.0), np.full(50, 4.0), np.ones(50)  # 74 ms
+    for path in root.rglob("*.npz"):
+        path.unlink()
+        np.save(path.with_suffix(".npy"), np.stack([x, y, p, t], 1))
+    assert "give --unit-us, microseconds per unit" in first_error(sensor=(20, 30))
+    window = {"framing": "window", "window_ms": 10.0, "sensor": (20, 30)}  # 3 frames: up to and with 30 ms
+    assert events_used(unit_us=1000.0, **window) == 12 * 21
