@@ -49,13 +49,17 @@ class TimeSurface(NamedArguments):
         surfaces = np.zeros((self.steps, int(np.prod(self.sensor))), np.float32)
         if not len(times):
             return surfaces.reshape(self.steps, *self.sensor)
-        elapsed = (times - times.min()).astype(np.float64)
-        order = np.argsort(elapsed, kind="stable")
-        where, elapsed = where[order], elapsed[order]
+        if (times[1:] < times[:-1]).any():
+            order = np.argsort(times, kind="stable")
+            where, times = where[order], times[order]
+        elapsed = times - times[0]
         edges = np.searchsorted(elapsed, self.window_us * np.arange(1, self.steps), side="left")
         last = np.full(surfaces.shape[1], -np.inf)
+        age = np.empty_like(last)  # one for all frames: fresh memory costs more than the arithmetic
         for f, (begin, end) in enumerate(zip([0, *edges], [*edges, len(elapsed)], strict=True)):
             moment = (f + 1) * self.window_us
             last[where[begin:end]] = np.minimum(elapsed[begin:end], moment)  # of equal addresses the last one stays
-            surfaces[f] = np.exp((last - moment) / self.tau_us)
+            np.subtract(last, moment, out=age)
+            age /= self.tau_us
+            surfaces[f] = np.exp(age, out=age)
         return surfaces.reshape(self.steps, *self.sensor)

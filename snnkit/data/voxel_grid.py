@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnkit._suggest import NamedArguments
-from snnkit.data.address import address, polarity
+from snnkit.data.address import address
 from snnkit.data.event import field, microseconds
 
 
@@ -41,16 +41,21 @@ class VoxelGrid(NamedArguments):
     def __call__(self, events: np.ndarray) -> np.ndarray:
         """The grid of one recording."""
         H, W = self.size
-        signed = 2.0 * polarity(field(events, "p", "VoxelGrid"), "VoxelGrid") - 1.0
-        where = address(events, (2, H, W), "VoxelGrid") % (H * W)
+        where = address(events, (2, H, W), "VoxelGrid")
         times = microseconds(field(events, "t", "VoxelGrid"))
+        if (times[1:] < times[:-1]).any():
+            order = np.argsort(times, kind="stable")
+            where, times = where[order], times[order]
+        grid = np.zeros((self.steps, H * W))
         if not len(times):
-            return np.zeros((self.steps, 1, H, W), np.float32)
-        elapsed = (times - times.min()).astype(np.float64)
-        moment = elapsed * ((self.steps - 1) / max(elapsed.max(), 1.0))
-        before = np.minimum(moment.astype(np.int64), self.steps - 2)
-        share = moment - before
-        flat = before * (H * W) + where
-        cells = self.steps * H * W
-        grid = np.bincount(flat, signed * (1.0 - share), cells) + np.bincount(flat + H * W, signed * share, cells)
+            return grid.astype(np.float32).reshape(self.steps, 1, H, W)
+        moments_per_us = (self.steps - 1) / max(times[-1] - times[0], 1)
+        starts = times[0] + np.arange(1, self.steps - 1) / moments_per_us
+        edges = [0, *np.searchsorted(times, starts), len(times)]
+        for b, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):  # one interval stays in the cache
+            share = (times[begin:end] - times[0]) * moments_per_us - b
+            for moment, weight in ((b, 1.0 - share), (b + 1, share)):
+                falls, rises = np.bincount(where[begin:end], weight, 2 * H * W).reshape(2, H * W)
+                grid[moment] += rises
+                grid[moment] -= falls
         return grid.astype(np.float32).reshape(self.steps, 1, H, W)

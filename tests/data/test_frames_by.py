@@ -154,3 +154,24 @@ def test_many_events_a_frame_are_counted_as_one_by_one(framing):
     wanted = np.zeros((3, *SENSOR), int)
     np.add.at(wanted, (np.minimum(place, 2), events["p"], events["y"], events["x"]), 1)
     assert (framing(events) == wanted).all()
+
+
+def test_a_voxel_grid_and_time_surfaces_do_not_ask_for_order_and_are_their_formulas():
+    rng = np.random.default_rng(4)
+    columns = [rng.permutation(np.arange(0, 5600, 7)), *(rng.integers(0, n, 800) for n in (W, H, 2))]
+    events = np.rec.fromarrays(columns, names="t,x,y,p").view(np.ndarray)
+    t = events["t"] - events["t"].min()
+    grid, surfaces = np.zeros((5, H, W)), np.zeros((3, *SENSOR))
+    for b in range(5):
+        weight = np.maximum(0, 1 - np.abs(b - 4 * t / t.max())) * (2 * events["p"] - 1)
+        np.add.at(grid[b], (events["y"], events["x"]), weight)
+    assert np.allclose(VoxelGrid((H, W), 5)(events)[:, 0], grid, atol=1e-5)
+    for f, moment in enumerate((1500, 3000, 4500)):
+        for i in np.flatnonzero(t < moment if f < 2 else t >= 0):
+            place = (f, events["p"][i], events["y"][i], events["x"][i])
+            surfaces[place] = max(surfaces[place], np.exp((min(t[i], moment) - moment) / 900))
+    assert np.allclose(TimeSurface(SENSOR, 3, 1500, 900.0)(events), surfaces, atol=1e-6)
+    events["x"][17] = W
+    for framing in (VoxelGrid((H, W), 5), TimeSurface(SENSOR, 3, 1500)):
+        with pytest.raises(ValueError, match="1 of 800 events lie outside the sensor, the first is event 17 with x ="):
+            framing(events)
