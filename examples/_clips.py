@@ -21,6 +21,7 @@ FLAGS = {
     "skip_bad=True": "--skip-bad",
     "unit_us": "--unit-us",
 }
+LOOKED_AT = 100  # recordings whose late events are counted: the cache keeps frames alone
 FRAMINGS = ("number", "time", "window", "surface", "voxel")
 EVENT_AUGMENTS = ("event_drop", "event_rpg")  # on events, before they become frames
 AUGMENTS = ("none", "spikformer", "spike_driven", *EVENT_AUGMENTS)
@@ -106,12 +107,32 @@ def event_parts(settings: Any) -> tuple[Dataset, Dataset, Dataset]:
 def summaries(*parts: Dataset) -> list[str]:
     """What the readers of these parts say of the recordings: split, counts, how many are left out; each line once."""
     lines = {}
-    for part in parts:
-        while isinstance(inner := getattr(part, "dataset", None), Dataset):
-            part = inner
-        if hasattr(part, "summary"):
-            lines[part.summary()] = True
+    for reader in map(_innermost, parts):
+        if hasattr(reader, "summary"):
+            lines[reader.summary()] = True
     return list(lines)
+
+
+def left_out(settings: Any, part: Dataset) -> list[str]:
+    """What share of the events comes after the last frame, in up to ``LOOKED_AT`` recordings; nothing if all fit."""
+    if settings.framing != "window":  # the other framings take all events
+        return []
+    reader, end_us = _innermost(part), settings.steps * round(1000 * settings.window_ms)
+    chosen = np.linspace(0, len(reader) - 1, min(LOOKED_AT, len(reader))).astype(int)
+    times = [reader.stored(int(index))["t"] for index in chosen]
+    late = sum(int((t > t[0] + end_us).sum()) for t in times) / sum(map(len, times))
+    if not late:
+        return []
+    return [
+        f"{settings.steps} frames of {settings.window_ms:g} ms leave out {100 * late:.2g} % of the events, which come "
+        f"later (seen in {len(times)} training recordings). A longer --window-ms or more --steps take them in."
+    ]
+
+
+def _innermost(part: Dataset) -> Any:
+    while isinstance(inner := getattr(part, "dataset", None), Dataset):
+        part = inner
+    return part
 
 
 def in_flags(problem: Exception) -> str:

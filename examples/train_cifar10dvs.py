@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
-from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, summaries
+from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, left_out, summaries
 from _cuda_graph import replayed
 from _device_augment import Augmented, BatchAugment
 from _run import Position, Run, check_settings
@@ -60,7 +60,7 @@ class Settings(VisionSettings):
         of="folder",
     )  # fmt: skip
     framing: str = option("number", "a frame is so many events, so long, or a time surface", choices=FRAMINGS)
-    window_ms: float = option(75.0, "framing window, surface: length of a frame (ms); what comes after T is left out")
+    window_ms: float = option(75.0, "framing window, surface: length of a frame (ms); window: later events are lost")
     surface_ms: float = option(50.0, "framing surface: time constant of the decay (ms)")
     log_counts: bool = option(False, "give the model log(1 + count)")
 
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_settings(settings)
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
-        counted = summaries(data.train, data.test)
+        counted = summaries(data.train, data.test) + left_out(settings, data.train)
         provenance = {part: snn_data.provenance(getattr(data, part)) for part in ("train", "test")}
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

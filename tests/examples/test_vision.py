@@ -5,7 +5,7 @@ import pytest
 import torch
 import train_cifar10dvs
 import train_images
-from _clips import event_parts, in_flags
+from _clips import event_parts, in_flags, left_out
 from _vision import build_model
 
 from tests.examples.recorded import write_events
@@ -69,3 +69,23 @@ def test_what_an_error_advises_is_an_option_and_helps(tmp_path, monkeypatch):
     assert "give --unit-us, microseconds per unit" in first_error(sensor=(20, 30))
     window = {"framing": "window", "window_ms": 10.0, "sensor": (20, 30)}  # 3 frames: up to and with 30 ms
     assert events_used(unit_us=1000.0, **window) == 12 * 21
+
+
+def test_the_share_of_events_that_come_after_the_last_frame_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "cache"))
+    root = write_events(tmp_path / "events", per_class=6)
+
+    def told(**options):
+        settings = train_cifar10dvs.Settings(
+            dataset="folder", root=str(root), sensor=(20, 30), split="ids:0-3/4-5", validation=0.25, augment="none",
+            size=16, steps=3, **options,
+        )  # fmt: skip
+        train, valid, test = event_parts(settings)
+        used = sum(float(part[i][0].sum()) for part in (train, valid) for i in range(len(part)))
+        return used, left_out(settings, train)
+
+    whole = sum(2 * (90 + i) for i in range(4))
+    used, (line,) = told(framing="window", window_ms=20.0)
+    share = float(line.partition("leave out ")[2].split(" %")[0])
+    assert share == pytest.approx(100 * (1 - used / whole), rel=0.05) and 20 < share < 50
+    assert told(framing="window", window_ms=31.0) == (whole, []) and told(framing="number") == (whole, [])
