@@ -173,9 +173,12 @@ def draw_curves(
 ) -> None:
     """One quantity by epoch, in training and validation, and the chosen epoch."""
     for part in ("train", "validation"):
-        axis.plot(history["epoch"], factor * np.array(history[f"{part}_{quantity}"]), label=part)
+        values = factor * np.array(history[f"{part}_{quantity}"])
+        axis.plot(history["epoch"], values, label=part, marker="o" if len(values) == 1 else None)  # a point is no line
     axis.axvline(best_epoch, color="grey", linestyle=":", label=f"chosen: epoch {best_epoch}")
     axis.xaxis.get_major_locator().set_params(integer=True)
+    if len(history["epoch"]) == 1:
+        axis.set_xlim(best_epoch - 1, best_epoch + 1)
     axis.set(title=f"Learning: {quantity}", xlabel="epoch", ylabel=label)
     axis.legend()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from snnkit.nn import saturated, silent
 
 MANY = 20  # classes from which a matrix has no names
+NAMED = 30  # layers that have room for their names at a size that can be read
 SHOWN = 4  # frames of a clip
 
 
@@ -107,12 +108,14 @@ def draw(
 
 
 def draw_firing(axis: Any, rates: Mapping[str, float]) -> None:
-    """A bar a layer, the first one on top."""
+    """A bar a layer, the first one on top; of more than ``NAMED`` layers one in two, three, ... has its name."""
     names = list(rates)
+    every = -(-len(names) // NAMED) or 1
     axis.barh(range(len(names)), list(rates.values()), color="tab:blue")
-    axis.set_yticks(range(len(names)), names, fontsize=min(8.0, 230 / max(len(names), 1)))
+    axis.set_yticks(range(0, len(names), every), names[::every], fontsize=7)
     axis.invert_yaxis()
-    axis.set(title="Firing by layer, test set", xlabel="spikes a step and neuron", ylim=(len(names) - 0.5, -0.5))
+    title = "Firing by layer, test set" + (f" (1 of {every} is named)" if every > 1 else "")
+    axis.set(title=title, xlabel="spikes a step and neuron", ylim=(len(names) - 0.5, -0.5))
 
 
 def draw_confusion(axis: Any, table: np.ndarray, classes: Sequence[str]) -> None:

@@ -1,0 +1,36 @@
+"""The picture of a vision model's run: names that can be read, curves that can be seen."""
+
+import pytest
+from _report import draw_curves
+from _vision_report import draw_firing
+from matplotlib import pyplot
+
+
+@pytest.fixture
+def axis():
+    figure, axis = pyplot.subplots(figsize=(6, 4.5), dpi=100, layout="constrained")
+    yield axis
+    pyplot.close(figure)
+
+
+@pytest.mark.parametrize("layers", [1, 12, 30, 31, 62, 130])
+def test_names_of_layers_are_large_enough_to_be_read_and_do_not_touch(axis, layers):
+    rates = {f"stages.0.{i}.attention.neuron_qkv": 0.1 + i / 1000 for i in range(layers)}
+    draw_firing(axis, rates)
+    axis.figure.canvas.draw()
+    labels = [label for label in axis.get_yticklabels() if label.get_text()]
+    assert all(label.get_fontsize() >= 6 for label in labels) and len(labels) >= min(layers, 15)
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 2 for low, high in zip(boxes, boxes[1:], strict=False))
+    places = {label.get_text(): place for label, place in zip(axis.get_yticklabels(), axis.get_yticks(), strict=True)}
+    assert all(list(rates)[int(place)] == name for name, place in places.items())
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_single_epoch_is_a_point_and_several_are_a_line(axis, epochs):
+    history = {"epoch": list(range(1, epochs + 1)), "train_loss": [2.0] * epochs, "validation_loss": [1.0] * epochs}
+    draw_curves(axis, history, 1, "loss", 1, "cross entropy")
+    markers = [line.get_marker() for line in axis.get_lines()[:2]]
+    axis.figure.canvas.draw()
+    assert all(float(place).is_integer() for place in axis.get_xticks())
+    assert markers == (["o", "o"] if epochs == 1 else ["None", "None"])
