@@ -19,10 +19,15 @@ def event_drop(sensor: Sensor) -> OneOf:
 
 
 def event_rpg(sensor: Sensor, flip: bool) -> OneOf:
-    """EventRPG's list with its magnitudes: one of nothing, drops, and warps; a flip only where the class allows it.
+    """EventRPG: one of nothing, drops, and warps, with the magnitudes of the authors' own code (``utils/augment.py``).
 
     Box of 10 to 50 % of the sides, 10 to 50 % of the events, rotation to pi / 3, translation and shear to 0.3, scale
-    0.5 to 1.5; ``flip`` adds the mirror image.
+    0.5 to 1.5; ``flip`` adds the mirror image, which theirs always has. Theirs drops single events by the model's
+    relevance maps; here they are drawn at random.
+
+    The longer ``EventAugment`` that lies in Max-Former's repository, where no training uses it, is another list: drops
+    by time, noise, a tilt of time, shifts of each event, flips in y and time, and wider ranges (rotation to pi / 2,
+    translation to 0.6, shear to 1, scale 0.2 to 2). Put such a list together with ``OneOf`` and the same operations.
     """
     return OneOf(
         None,
