@@ -26,7 +26,7 @@ VERSION = 1  # raise it when the layout of the store, or the result of one of ou
 
 
 class DiskCache(Dataset):
-    """A data set's frames from disk, as the smallest counts that hold them; written at construction if not there.
+    """A data set's frames from disk, each sample in the smallest dtype that holds it; written now if not there.
 
     Args:
         dataset: with a fixed transform that makes frames, e.g. ``SpikeHDF5(root, "train", Bin(group=5))``.

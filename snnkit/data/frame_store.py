@@ -1,7 +1,9 @@
 """Frames of many samples in one file, read through a memory map.
 
-A folder holds ``frames.bin``, the samples' bytes one after the other, each in the smallest dtype that holds it, and
-``index.npz``: offset, number of steps and dtype of each sample, and the shape of a step.
+A folder holds ``frames.bin``, the samples' bytes one after the other, and ``index.npz``: offset, number of steps and
+dtype of each sample, and the shape of a step. The dtype is the smallest of uint8, uint16, int32 that holds the sample's
+own largest count, not the whole set's: one recording with 40,000 events in a pixel makes itself uint16 and leaves the
+others uint8. A batch of both is int32, see ``collate.py``.
 """
 
 from __future__ import annotations
