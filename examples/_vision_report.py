@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from _checkpoint import write_file
 from _report import Score, draw_curves, result_of, say_result
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnkit.nn import saturated, silent
 
@@ -65,6 +65,18 @@ def say_firing(run: Any, firing: Mapping[str, Tensor]) -> None:
         run.say(f"silent: no neuron fired in {', '.join(nothing)}. Should that last, nothing behind it can learn.")
     if always:
         run.say(f"saturated: every neuron fired at every step in {', '.join(always)}.")
+
+
+def say_without_gradient(run: Any, model: nn.Module) -> None:
+    """Name the layers whose parameters got no gradient, or zero, in the step that was just computed."""
+    names = [
+        name.removesuffix(".weight")
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+    ]
+    if names:
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        run.say(f"no gradient in the first step: {', '.join(names[:8])}{more}. Should that last, they do not learn.")
 
 
 def confusion(labels: np.ndarray, answers: np.ndarray | None, classes: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from _device_augment import Augmented, BatchAugment
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
-from _vision_report import say_firing, write_vision_report
+from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
@@ -149,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
                 right = (logits(answer).argmax(1) == labels[number]).sum()
                 sums += torch.stack([loss.detach() * len(part.labels), right, torch.full_like(right, len(part.labels))])
+            if epoch == 0 and step == 1:
+                say_without_gradient(run, model)
             if settings.clip_grad:
                 accelerator.clip_grad_norm_(network.parameters(), settings.clip_grad)
             optimizer.step()

@@ -29,7 +29,7 @@ from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
 from _teacher import Teacher
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
-from _vision_report import say_firing, write_vision_report
+from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
 from accelerate import Accelerator
 from timm.data import create_transform
@@ -220,6 +220,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 accelerator.backward(loss * (len(target) / len(batch.labels)))
                 right = (logits(answer).argmax(1) == labels[number]).sum()
                 sums += torch.stack([loss.detach() * len(target), right, torch.full_like(right, len(target))])
+            if epoch == 0 and step == 1:
+                say_without_gradient(run, model)
             if settings.clip_grad:
                 accelerator.clip_grad_norm_(network.parameters(), settings.clip_grad)
             optimizer.step()

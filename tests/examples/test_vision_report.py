@@ -1,9 +1,13 @@
 """The picture of a vision model's run: names that can be read, curves that can be seen."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from _report import draw_curves
-from _vision_report import draw_firing
+from _vision_report import draw_firing, say_without_gradient
 from matplotlib import pyplot
+from torch import nn
 
 
 @pytest.fixture
@@ -34,3 +38,21 @@ def test_a_single_epoch_is_a_point_and_several_are_a_line(axis, epochs):
     axis.figure.canvas.draw()
     assert all(float(place).is_integer() for place in axis.get_xticks())
     assert markers == (["o", "o"] if epochs == 1 else ["None", "None"])
+
+
+def test_layers_that_no_gradient_reaches_are_named():
+    def said(model, loss):
+        loss.backward()
+        lines = []
+        say_without_gradient(SimpleNamespace(say=lines.append), model)
+        return lines
+
+    model = nn.ModuleDict({"one": nn.Linear(3, 2), "two": nn.Linear(2, 4), "apart": nn.Linear(1, 1)})
+    model["one"].bias.requires_grad_(False)
+    middle = model["one"](torch.ones(5, 3))
+    (line,) = said(model, model["two"](0 * middle).sum())
+    assert line.startswith("no gradient in the first step: one, two, apart, apart.bias. ")
+    whole = nn.Linear(3, 2)
+    assert said(whole, whole(torch.ones(5, 3)).sum()) == []
+    many = nn.ModuleList(nn.Linear(1, 1, bias=False) for _ in range(11))
+    assert "7 and 3 more. Should" in said(many, torch.ones(1, requires_grad=True).sum())[0]
