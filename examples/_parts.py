@@ -1,6 +1,7 @@
 """What the parts of a data set must hold before a training begins: samples, and the same classes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from snnkit import data as snn_data
@@ -28,3 +29,15 @@ def refuse_lost_classes(reader: Any) -> None:
                 f"--skip-bad leaves class {label} without a {reader.split} recording; the first: {problem} "
                 "Replace these files, or remove the class."
             )
+
+
+def refuse_other_classes(train: Sequence[str], other: Sequence[str], root: Path) -> None:
+    """Raise ValueError if validation or test have other classes than training: a number would mean another class."""
+    if list(train) == list(other):
+        return
+    told = []
+    for where, these, those in (("train/", train, other), ("another part", other, train)):
+        names = [name for name in these if name not in those]
+        if names:
+            told.append(f"{where} alone has {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}")
+    raise ValueError(f"{root}: the parts have other classes: {'; '.join(told)}. Give all the same folders.")

@@ -1,6 +1,8 @@
 """A teacher for distillation: any network of timm, on the pictures that the student sees."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
 
 import timm
 import torch
@@ -25,7 +27,16 @@ class Teacher(nn.Module):
         super().__init__()
         if not is_model(name.split(".")[0]):
             raise ValueError(f"timm has no teacher {name!r}.{nearest(name, list_models())}")
-        self.net = timm.create_model(name, num_classes=classes, pretrained=not weights, checkpoint_path=weights)
+        if weights and not Path(weights).is_file():
+            where = Path(weights).absolute().parent
+            raise FileNotFoundError(f"--teacher-weights {weights}: there is no such file (looked in {where}).")
+        try:
+            self.net = timm.create_model(name, num_classes=classes, pretrained=not weights, checkpoint_path=weights)
+        except (EOFError, KeyError, RuntimeError, UnpicklingError) as problem:
+            if not weights:
+                raise
+            why = " ".join(str(problem).split())[:200]
+            raise ValueError(f"--teacher-weights {weights} is no {name} with {classes} classes: {why} ...") from problem
         self.net.eval().requires_grad_(False)
         cfg = self.net.pretrained_cfg
         self.size = cfg["input_size"][-2:] if cfg.get("fixed_input_size") else None

@@ -17,6 +17,8 @@ import snnkit
 from snnkit import data as snn_data
 from snnkit._suggest import nearest
 from snnkit.equations import surrogates
+from snnkit.models._registry import owners
+from snnkit.models._vision import VisionModel
 from snnkit.nn import max_embed
 from snnkit.nn.losses import cross_entropy, tet
 
@@ -28,6 +30,9 @@ def build_model(settings: Any, in_chans: int, classes: int, device: torch.device
     head for a teacher's labels answers apart only where there is a teacher. On a GPU its maps are channels-last:
     convolutions and norms take about half of the time.
     """
+    if settings.model in owners and not _is_vision(settings.model):
+        near = nearest(settings.model, filter(_is_vision, owners)) or f" Default: {type(settings).model}."
+        raise ValueError(f"--model {settings.model} is no vision model.{near} All: python -m snnkit list")
     keywords = dict(keyword(text) for text in settings.set)
     if settings.loss == "tet":
         keywords["readout"] = None
@@ -41,6 +46,10 @@ def build_model(settings: Any, in_chans: int, classes: int, device: torch.device
     if hasattr(model, "set_distilled_training"):
         model.set_distilled_training(bool(getattr(settings, "teacher", "")))
     return model.to(device, memory_format=torch.channels_last) if device.type == "cuda" else model
+
+
+def _is_vision(name: str) -> bool:
+    return issubclass(owners[name], VisionModel)
 
 
 def keyword(text: str) -> tuple[str, Any]:

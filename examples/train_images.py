@@ -23,7 +23,7 @@ from _batches import batch_loader, on_device
 from _checkpoint import seed_all
 from _cuda_graph import replayed
 from _device_augment import Augmented, BatchAugment
-from _parts import refuse_empty
+from _parts import refuse_empty, refuse_other_classes
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
@@ -154,8 +154,7 @@ def load_data(settings: Settings) -> Data:
         valid.transform = plain
     found["test"].transform = plain
     for part in (valid, found["test"]):
-        if part.classes != train.classes:
-            raise ValueError(f"{root}: train/ has {len(train.classes)} classes, another part has {len(part.classes)}.")
+        refuse_other_classes(train.classes, part.classes, root)
     data = Data(snn_data.Part(train, chosen, changed, s.seed), valid, found["test"])
     refuse_empty(data, s)
     return data

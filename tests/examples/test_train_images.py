@@ -167,7 +167,10 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
         ("--dataset folder --root few --validation 0.02", "--validation 0.02 holds out 0 of 8 training samples"),
         ("--dataset folder --root broken", "0.png is no picture, or a broken one"),
         ("--model spikformer_4_384_cifar", "Near: spikformer_4_384_cifar10"),
-        ("--model delay_snn_digits", "DelaySNN has no 'in_chans'"),
+        ("--model delay_snn_shd", "--model delay_snn_shd is no vision model. Default: max_former_cifar10."),
+        ("--dataset folder --root other", "other classes: train/ alone has b; another part alone has c."),
+        ("--teacher test_vit --teacher-weights nowhere.pth", "--teacher-weights nowhere.pth: there is no such file"),
+        ("--teacher test_vit --teacher-weights foreign.pth", "weights foreign.pth is no test_vit with 10 classes"),
         ("--set dims", "--set expects KEY=VALUE, got 'dims'"),
         ("--set neuron=LIFF", "--set neuron: there is no 'LIFF' in snnkit.nn. Near: LIF"),
         ("--set steps=3", "--set steps=...: the data and --size, --steps say so already"),
@@ -198,6 +201,9 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     (tmp_path / "cut" / "data_batch_1.bin").write_bytes(bytes(6145))
     folders(tmp_path / "broken", ("train", "test"))
     folders(tmp_path / "few", ("train", "test"))
+    folders(tmp_path / "other", ("train", "test"))
+    (tmp_path / "other" / "test" / "b").rename(tmp_path / "other" / "test" / "c")
+    torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / "foreign.pth")
     (tmp_path / "broken" / "train" / "b" / "0.png").write_bytes(b"\x89PNG")
     before = sorted(tmp_path.rglob("*"))
     config = [] if "--set" in arguments or "--model" in arguments else ["--set", *NET]
