@@ -22,6 +22,7 @@ from _batches import batch_loader, on_device
 from _checkpoint import seed_all
 from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, left_out, summaries
 from _cuda_graph import replayed
+from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
         counted = summaries(data.train, data.test) + left_out(settings, data.train)
-        provenance = {part: snn_data.provenance(getattr(data, part)) for part in ("train", "test")}
+        provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)
             data = data._replace(train=Augmented(data.train, device, change, settings.seed, "nearest"))
@@ -126,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     forward = replayed(network, settings, accelerator)
     run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
     states = [optimizer, schedule] + ([averaged] if averaged else [])
+    record_data(run, provenance)
     at = run.restore(model, *states)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} clips to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")

@@ -22,6 +22,7 @@ import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
 from _cuda_graph import replayed
+from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _parts import refuse_empty, refuse_other_classes
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
@@ -171,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_settings(settings)
         seed_all(settings.seed)
         data = load_data(settings)
+        provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)
             data = data._replace(train=Augmented(data.train, device, change, settings.seed, "bilinear"))
@@ -194,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     forward = replayed(network, settings, accelerator)
     run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
     states = [optimizer, schedule] + ([averaged] if averaged else [])
+    record_data(run, provenance)
     at = run.restore(model, *states)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} pictures to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
@@ -252,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.save(at, model, *states)
     snnkit.load_checkpoint(model, run.best_model())
     score = evaluate(model, data.test, settings, accelerator, observe=True)
-    write_vision_report(run, settings, model, data, score)
+    write_vision_report(run, settings, model, data, score, provenance=provenance)
     run.close()
 
 
