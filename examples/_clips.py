@@ -14,7 +14,6 @@ READERS: dict[str, Any] = {
     "cifar10dvs": data.CIFAR10DVS, "dvs128": data.DVSGesture, "nmnist": data.NMNIST, "ncaltech101": data.NCaltech101,
     "folder": data.EventFolder,
 }  # fmt: skip
-MIRRORED = ("cifar10dvs", "ncaltech101")  # sets whose classes stay what they are in the mirror
 OUTSIDE = {"refuse": data.refuse_outside, "clip": data.clip_outside, "drop": data.drop_outside}
 FLAGS = {
     "outside=drop_outside or clip_outside": "--outside drop or clip",
@@ -65,7 +64,7 @@ def frames(settings: Any, sensor: tuple[int, int, int]) -> Compose:
 def augmentation(settings: Any) -> Any:
     """The random transform of ``--augment``, on clips or on events; None for none."""
     s = settings
-    flip = s.dataset in MIRRORED if s.flip is None else s.flip
+    flip = (READERS | {"moving_digits": data.MovingDigits})[s.dataset].flip_keeps_class if s.flip is None else s.flip
     small = (2, s.size, s.size)
     return {
         "none": lambda: None,

@@ -79,14 +79,24 @@ def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: M
 
 
 def result_of(
-    run: Any, settings: Any, model: nn.Module, data: Any, scores: Mapping[str, Score], **more: Any
+    run: Any,
+    settings: Any,
+    model: nn.Module,
+    data: Any,
+    scores: Mapping[str, Score],
+    speech: bool = True,
+    **more: Any,
 ) -> dict[str, Any]:
-    """What ``result.json`` holds; arguments as in ``write_report``, and ``more`` entries of the script."""
+    """What ``result.json`` holds; arguments as in ``write_report``, and ``more`` entries of the script.
+
+    ``speech``: whether the persons of the samples, if they are known, are heard; else they are seen.
+    """
     best, test = run.best, scores["test"]
     accuracies = {name: score.accuracy for name, score in scores.items()}
     if data.test.speakers is not None:
         known = np.isin(data.test.speakers, np.concatenate([data.train.speakers, data.valid.speakers]))
-        parts = {"test_known_speakers": known, "test_unheard_speakers": ~known}
+        of = ("known_speakers", "unheard_speakers") if speech else ("known_people", "unseen_people")
+        parts = {f"test_{of[0]}": known, f"test_{of[1]}": ~known}
         accuracies |= {name: float(test.right[part].mean()) for name, part in parts.items() if part.any()}
     return {
         "accuracies": {"validation": best["accuracy"]} | accuracies,

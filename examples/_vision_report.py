@@ -42,7 +42,7 @@ def write_vision_report(run: Any, settings: Any, model: Any, data: Any, test: Sc
         sizes = np.array([rate.numel() for rate in test.firing.values()])
         means = np.array([float(rate.mean()) for rate in test.firing.values()])
         more["firing_rate"] = float((sizes * means).sum() / sizes.sum())
-    result = result_of(run, settings, model, data, {"test": test}, **more)
+    result = result_of(run, settings, model, data, {"test": test}, speech=False, **more)
     run.write_result(result)
     which = examples_of(data.test, test, 3 if len(data.test[0][0]) > 1 else 12)
     write_file(run.folder / "report.png", lambda aside: draw(aside, run, result, table, classes, which))

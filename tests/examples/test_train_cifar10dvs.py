@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_a_recipe_says_where_it_comes_from_and_its_model_can_be_built(path):
     assert (recipe["effective_batch"], recipe["epochs"]) == (settings.batch, settings.epochs)
     augmented = settings.augment != "none" or settings.mixup or settings.on_device
     assert bool(augmented) == (recipe["augmentation"] != "none")
+    cited = re.findall(r"[\w-]+\.yaml", recipe["source"])
+    assert all((path.parent / name).is_file() for name in cited), cited
     with torch.device("meta"):
         model = build_model(settings, 2, 10, torch.device("cpu"))
     build_optimizer(model, settings, 3)

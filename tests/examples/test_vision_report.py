@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from _report import draw_curves
+from _report import Score, draw_curves, result_of
 from _vision_report import draw_firing, say_without_gradient
 from matplotlib import pyplot
 from torch import nn
@@ -56,3 +57,23 @@ def test_layers_that_no_gradient_reaches_are_named():
     assert said(whole, whole(torch.ones(5, 3)).sum()) == []
     many = nn.ModuleList(nn.Linear(1, 1, bias=False) for _ in range(11))
     assert "7 and 3 more. Should" in said(many, torch.ones(1, requires_grad=True).sum())[0]
+
+
+def test_persons_of_gestures_are_seen_and_those_of_words_are_heard(tmp_path):
+    class Part(list):
+        def __init__(self, *persons):
+            super().__init__(persons)
+            self.speakers = np.array(persons)
+
+    data = SimpleNamespace(train=Part(1, 2), valid=Part(3), test=Part(3, 4))
+    score = Score(np.array([True, False]), 1.0, {})
+    log = SimpleNamespace(history=lambda: {"seconds": [1.0]})
+    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=1)
+    run = SimpleNamespace(best={"accuracy": 0.5, "epoch": 1}, log=log, accelerator=accelerator, folder=tmp_path)
+
+    def names(**options):
+        result = result_of(run, SimpleNamespace(epochs=1, seed=0), nn.Linear(1, 1), data, {"test": score}, **options)
+        return list(result["accuracies"].items())[2:]
+
+    assert names() == [("test_known_speakers", 1.0), ("test_unheard_speakers", 0.0)]
+    assert names(speech=False) == [("test_known_people", 1.0), ("test_unseen_people", 0.0)]
