@@ -2,6 +2,7 @@
 
   python examples/train_shd.py                              handwritten digits, nothing to download, a minute or two
   python examples/train_shd.py --dataset shd --root DIR     SHD, SSC, or any set in the layout of their HDF5 files
+  python examples/train_shd.py --dataset gsc --root DIR     Google Speech Commands, a folder of wav files a word
   python examples/train_shd.py --model radlif_shd           any temporal model of `python -m snnkit list`
   python examples/train_shd.py --resume                     go on with the newest run in runs/, bit for bit
   torchrun --nproc_per_node 2 examples/train_shd.py ...     several processes share each batch
@@ -41,6 +42,7 @@ from snnkit.ops.delay import Bilinear, Gauss, Triangle
 # What a recipe says of its own network; another kind of network keeps its own values.
 NETWORK = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
 NETWORK += "filter_tau learn_filter bias dropout".split()
+MODELS = {"digits": "delay_snn_digits", "shd": "delay_snn_shd", "gsc": "delay_snn_gsc_3l_1kc"}  # where none is given
 READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
 READOUTS["spike_count"] = SumOverTime  # of output neurons that fire
 PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(), "bilinear": Bilinear()}
@@ -50,24 +52,24 @@ PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(
 class Settings:
     """Options and recipe keys. The recipes in configs/ set those that matter for their data."""
 
-    dataset: str = option("digits", "what to train on", choices=("digits", "shd"))
-    root: str = option("", "folder with *_train.h5 and *_test.h5", free=True, of="shd")
+    dataset: str = option("digits", "what to train on", choices=("digits", "shd", "gsc"))
+    root: str = option("", "folder with *_train.h5 and *_test.h5, or with a folder a word", free=True, of="shd, gsc")
     steps: int = option(16, "time steps", of="digits")
     step_ms: float = option(10.0, "length of a time step (ms)", of="shd")
     merge: int = option(5, "neighbouring units that are summed to one input", of="shd")
     published_bins: bool = option(False, "bin in float16 as SpikingJelly does, 0.8 % of spikes one bin off", of="shd")
     official_padding: bool = option(False, "padded steps count, as in the original: answers depend on batch mates")
     validation: float = option(0.1, "share of the training set held out to choose the epoch, if there is no valid file")
-    time_shift: int = option(0, "augmentation: shift by up to so many steps")
-    time_stretch: float = option(0.0, "augmentation: stretch by up to this share")
-    channel_shift: int = option(0, "augmentation: shift by up to so many inputs")
-    channel_jitter: float = option(0.0, "augmentation: move each spike by a normal number of inputs, sigma")
-    time_mask: int = option(0, "augmentation: silence up to so many steps")
-    neuron_mask: int = option(0, "augmentation: silence up to so many neighbouring inputs")
-    cutmix: float = option(0.0, "augmentation: probability of CutMix along time")
+    time_shift: int = option(0, "augmentation: shift by up to so many steps", of="digits, shd")
+    time_stretch: float = option(0.0, "augmentation: stretch by up to this share", of="digits, shd")
+    channel_shift: int = option(0, "augmentation: shift by up to so many inputs", of="digits, shd")
+    channel_jitter: float = option(0.0, "augmentation: move each spike by a normal number of inputs", of="digits, shd")
+    time_mask: int = option(0, "augmentation: silence up to so many steps", of="digits, shd")
+    neuron_mask: int = option(0, "augmentation: silence up to so many neighbouring inputs", of="digits, shd")
+    cutmix: float = option(0.0, "augmentation: probability of CutMix along time", of="digits, shd")
 
     # None: the model's own value
-    model: str = option("", "a name of `python -m snnkit list` (default: delay_snn_DATASET)")
+    model: str = option("", "a name of `python -m snnkit list` (default: delay_snn_digits, _shd, _gsc_3l_1kc)")
     delays: str = option("learnt", "delays of the synapses", choices=("learnt", "fixed", "none"))
     profile: str = option(
         "gauss",
@@ -169,7 +171,11 @@ def load_data(settings: Settings) -> Data:
         train, valid, test = (snn_data.Digits(split, s.steps, s.validation) for split in ("train", "valid", "test"))
         return Data(snn_data.Part(train, range(len(train)), augmentation(s), s.seed), valid, test)
     if not s.root:
-        raise ValueError("--dataset shd needs --root, the folder with shd_train.h5 and shd_test.h5.")
+        wanted = {"shd": "shd_train.h5 and shd_test.h5", "gsc": "a folder a word"}[s.dataset]
+        raise ValueError(f"--dataset {s.dataset} needs --root, the folder with {wanted}.")
+    if s.dataset == "gsc":
+        parts = (snn_data.SpeechCommands(s.root, split, snn_data.LogMel()) for split in ("train", "valid", "test"))
+        return Data(*map(snn_data.DiskCache, parts))
     bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge)
     if s.published_bins:
         bins = snn_data.Bin.as_published(700, round(1000 * s.step_ms), s.merge)
@@ -192,7 +198,8 @@ def build_model(settings: Settings, data: Data) -> Any:
     """The network for this data: a DelaySNN, or another temporal model with its own values for what is not given."""
     s = settings
     arguments = {name: getattr(s, name) for name in NETWORK if getattr(s, name) is not None}
-    name, kind = s.model or f"delay_snn_{s.dataset}", kind_of(s.model or f"delay_snn_{s.dataset}")
+    name = s.model or MODELS[s.dataset]
+    kind = kind_of(name)
     if kind is not None and kind is not DelaySNN:
         sizes: dict[str, Any] = dict(in_features=data.test[0][0].shape[1], num_classes=len(data.test.classes))
         if s.surrogate is not None:

@@ -28,6 +28,7 @@ from snnkit.data.event_mixed import EventMixed
 from snnkit.data.event_sets import CIFAR10DVS, NMNIST, NCaltech101
 from snnkit.data.frames_by import FramesByNumber, FramesByTime
 from snnkit.data.latency import latency_frames
+from snnkit.data.log_mel import LogMel
 from snnkit.data.memory import InMemory
 from snnkit.data.mix import CutMix
 from snnkit.data.mix_clips import MixClips
@@ -37,6 +38,7 @@ from snnkit.data.one_of import OneOf
 from snnkit.data.provenance import provenance
 from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
+from snnkit.data.speech_commands import SpeechCommands
 from snnkit.data.spike_hdf5 import SpikeHDF5
 from snnkit.data.split import split_stratified, split_validation
 from snnkit.data.split_rule import SplitRule, split_rule
@@ -80,6 +82,7 @@ __all__ = [
     "FramesByNumber",
     "FramesByTime",
     "InMemory",
+    "LogMel",
     "Microseconds",
     "MixClips",
     "MovingDigits",
@@ -89,6 +92,7 @@ __all__ = [
     "OnDevice",
     "OneOf",
     "Part",
+    "SpeechCommands",
     "SpikeHDF5",
     "SplitRule",
     "TimeMask",
