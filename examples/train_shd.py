@@ -3,6 +3,7 @@
   python examples/train_shd.py                              handwritten digits, nothing to download, a minute or two
   python examples/train_shd.py --dataset shd --root DIR     SHD, SSC, or any set in the layout of their HDF5 files
   python examples/train_shd.py --dataset gsc --root DIR     Google Speech Commands, a folder of wav files a word
+  python examples/train_shd.py --dataset psmnist --root DIR permuted sequential MNIST, from its idx files
   python examples/train_shd.py --model radlif_shd           any temporal model of `python -m snnkit list`
   python examples/train_shd.py --resume                     go on with the newest run in runs/, bit for bit
   torchrun --nproc_per_node 2 examples/train_shd.py ...     several processes share each batch
@@ -43,6 +44,7 @@ from snnkit.ops.delay import Bilinear, Gauss, Triangle
 NETWORK = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
 NETWORK += "filter_tau learn_filter bias dropout".split()
 MODELS = {"digits": "delay_snn_digits", "shd": "delay_snn_shd", "gsc": "delay_snn_gsc_3l_1kc"}  # where none is given
+MODELS["psmnist"] = "delrec_psmnist_rec"
 READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
 READOUTS["spike_count"] = SumOverTime  # of output neurons that fire
 PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(), "bilinear": Bilinear()}
@@ -52,8 +54,8 @@ PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(
 class Settings:
     """Options and recipe keys. The recipes in configs/ set those that matter for their data."""
 
-    dataset: str = option("digits", "what to train on", choices=("digits", "shd", "gsc"))
-    root: str = option("", "folder with *_train.h5 and *_test.h5, or with a folder a word", free=True, of="shd, gsc")
+    dataset: str = option("digits", "what to train on", choices=("digits", "shd", "gsc", "psmnist"))
+    root: str = option("", "folder of the data set's files", free=True, of="shd, gsc, psmnist")
     steps: int = option(16, "time steps", of="digits")
     step_ms: float = option(10.0, "length of a time step (ms)", of="shd")
     merge: int = option(5, "neighbouring units that are summed to one input", of="shd")
@@ -69,7 +71,7 @@ class Settings:
     cutmix: float = option(0.0, "augmentation: probability of CutMix along time", of="digits, shd")
 
     # None: the model's own value
-    model: str = option("", "a name of `python -m snnkit list` (default: delay_snn_digits, _shd, _gsc_3l_1kc)")
+    model: str = option("", "a name of `python -m snnkit list` (default: by the data set)")
     delays: str = option("learnt", "delays of the synapses", choices=("learnt", "fixed", "none"))
     profile: str = option(
         "gauss",
@@ -171,11 +173,13 @@ def load_data(settings: Settings) -> Data:
         train, valid, test = (snn_data.Digits(split, s.steps, s.validation) for split in ("train", "valid", "test"))
         return Data(snn_data.Part(train, range(len(train)), augmentation(s), s.seed), valid, test)
     if not s.root:
-        wanted = {"shd": "shd_train.h5 and shd_test.h5", "gsc": "a folder a word"}[s.dataset]
+        wanted = {"shd": "shd_train.h5 and shd_test.h5", "gsc": "a folder a word", "psmnist": "MNIST's idx files"}[s.dataset]
         raise ValueError(f"--dataset {s.dataset} needs --root, the folder with {wanted}.")
     if s.dataset == "gsc":
         parts = (snn_data.SpeechCommands(s.root, split, snn_data.LogMel()) for split in ("train", "valid", "test"))
         return Data(*map(snn_data.DiskCache, parts))
+    if s.dataset == "psmnist":
+        return Data(*(snn_data.SequentialMNIST(s.root, part, 0, s.validation) for part in ("train", "valid", "test")))
     bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge)
     if s.published_bins:
         bins = snn_data.Bin.as_published(700, round(1000 * s.step_ms), s.merge)

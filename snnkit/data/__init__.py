@@ -38,6 +38,7 @@ from snnkit.data.one_of import OneOf
 from snnkit.data.provenance import provenance
 from snnkit.data.sampler import EpochSampler
 from snnkit.data.seed import batch_generator, generator
+from snnkit.data.sequential_mnist import SequentialMNIST
 from snnkit.data.speech_commands import SpeechCommands
 from snnkit.data.spike_hdf5 import SpikeHDF5
 from snnkit.data.split import split_stratified, split_validation
@@ -92,6 +93,7 @@ __all__ = [
     "OnDevice",
     "OneOf",
     "Part",
+    "SequentialMNIST",
     "SpeechCommands",
     "SpikeHDF5",
     "SplitRule",

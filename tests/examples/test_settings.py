@@ -52,7 +52,7 @@ def test_the_recipe_is_found_by_the_folder_of_the_data_then_by_the_data_set(tmp_
         ("  epochs: many\n", "epochs should be int, got 'many'"),
         ("  epochs: true\n", "epochs should be int, got True"),
         ("  hidden: 4\n", "hidden should be a list of int, got 4"),
-        ("  dataset: shdd\n", "dataset should be one of digits, shd, gsc, got 'shdd'"),
+        ("  dataset: shdd\n", "dataset should be one of digits, shd, gsc, psmnist, got 'shdd'"),
         ("  epochs: 3\nsorce: x\n", "unknown key 'sorce'. Near: source."),
         ("  - epochs\n", "a mapping 'settings'"),
         ("  epochs: [\n", "is no YAML"),
