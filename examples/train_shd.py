@@ -173,8 +173,8 @@ def load_data(settings: Settings) -> Data:
         train, valid, test = (snn_data.Digits(split, s.steps, s.validation) for split in ("train", "valid", "test"))
         return Data(snn_data.Part(train, range(len(train)), augmentation(s), s.seed), valid, test)
     if not s.root:
-        wanted = {"shd": "shd_train.h5 and shd_test.h5", "gsc": "a folder a word", "psmnist": "MNIST's idx files"}[s.dataset]
-        raise ValueError(f"--dataset {s.dataset} needs --root, the folder with {wanted}.")
+        wanted = {"shd": "shd_train.h5 and shd_test.h5", "gsc": "a folder a word", "psmnist": "MNIST's idx files"}
+        raise ValueError(f"--dataset {s.dataset} needs --root, the folder with {wanted[s.dataset]}.")
     if s.dataset == "gsc":
         parts = (snn_data.SpeechCommands(s.root, split, snn_data.LogMel()) for split in ("train", "valid", "test"))
         return Data(*map(snn_data.DiskCache, parts))
