@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
 import snnkit
 from snnkit import data as snn_data
@@ -103,9 +103,14 @@ class Settings:
     epochs: int = option(50, "passes over the training set")
     batch: int = option(64, "samples a step, of all processes together")
     optimizer: str = option("adam", "any of timm's; adam decays weights by L2, as the paper does")
-    schedule: str = option("onecycle", "learning rate of the weights, by epoch", choices=("onecycle", "cosine"))
+    schedule: str = option(
+        "onecycle",
+        "learning rate of the weights, by epoch; plateau: x 0.7 after two epochs without a better validation",
+        choices=("onecycle", "cosine", "constant", "plateau"),
+    )
     warmup: int = option(5, "cosine: epochs of linear warm-up")
     lr: float = option(5e-3, "peak learning rate of the weights")
+    clip_grad: float = option(0.0, "largest norm of the gradient; 0: no limit")
     lr_delay: float = option(0.1, "learning rate of the delays at the start; it falls to 0 as a cosine")
     weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
     sigma: float | None = option(None, "width of delays at first (steps; default: half the taps; learnt triangle 1)")
@@ -239,6 +244,10 @@ def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.O
     optimizers, schedules = [weights], list[Any]()
     if s.schedule == "onecycle":  # torch's defaults: up for 30 % of the epochs, and Adam's beta1 down meanwhile
         schedules.append(OneCycleLR(weights, s.lr, total_steps=s.epochs))
+    elif s.schedule == "plateau":  # sparch's
+        schedules.append(ReduceLROnPlateau(weights, mode="max", factor=0.7, patience=1, min_lr=1e-6))
+    elif s.schedule == "constant":
+        pass
     elif s.warmup >= s.epochs:
         raise ValueError(f"warmup must be shorter than the {s.epochs} epochs, got {s.warmup}.")
     else:
@@ -311,6 +320,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             answer = network(x, None if settings.official_padding else lengths)  # [B, classes]
             loss = cross_entropy(answer, target)
             accelerator.backward(loss)
+            if settings.clip_grad:
+                accelerator.clip_grad_norm_(network.parameters(), settings.clip_grad)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -322,11 +333,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 run.save(here, model, *optimizers, *schedules)
 
         values = {f"lr_{i}": optimizer.param_groups[0]["lr"] for i, optimizer in enumerate(optimizers)}
-        for schedule in schedules:  # timm's are told the epoch, the others count it
-            schedule.step(epoch + 1) if isinstance(schedule, CosineLRScheduler) else schedule.step()
         total, right, seen = accelerator.reduce(sums).tolist()
         run.check(model, total)
         score = evaluate(model.discretize(), data.valid, settings, accelerator)
+        for schedule in schedules:  # timm's are told the epoch, the plateau the accuracy, the others count
+            told = {CosineLRScheduler: [epoch + 1], ReduceLROnPlateau: [score.accuracy]}
+            schedule.step(*told.get(type(schedule), []))
         if run.is_best(score.accuracy, score.loss):
             run.save_best(model, {"epoch": epoch + 1, "accuracy": score.accuracy, "loss": score.loss})
         values |= {f"firing_{name}": float(rate.mean()) for name, rate in score.firing.items()}

@@ -157,7 +157,7 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--learn-width --sigma-share 0.5", "no width shrinks, got --sigma-share 0.5"),
         ("--learn-filter", "there is no filter without --filter-tau"),
         ("--warmup 3", "--schedule onecycle has no warm-up"),
-        ("--root empty", "--root is an option of --dataset shd, got digits. Add --dataset shd"),
+        ("--root empty", "--root is an option of --dataset shd, gsc, psmnist, got digits. Add --dataset shd"),
         ("--step-ms 5", "--step-ms is an option of --dataset shd"),
         ("--dataset shd --root empty --steps 5", "--steps is an option of --dataset digits, got shd"),
         ("--epochs 0", "--epochs must be at least 1, got 0"),
