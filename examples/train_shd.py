@@ -14,7 +14,7 @@ The epoch is chosen on held-out training samples; the test set is looked at once
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -59,6 +59,8 @@ class Settings:
     steps: int = option(16, "time steps", of="digits")
     step_ms: float = option(10.0, "length of a time step (ms)", of="shd")
     merge: int = option(5, "neighbouring units that are summed to one input", of="shd")
+    from_zero: bool = option(False, "time starts at zero, not at a sample's first spike", of="shd")
+    least_steps: int = option(1, "a shorter sample gets silent steps, which count as its own", of="shd")
     published_bins: bool = option(False, "bin in float16 as SpikingJelly does, 0.8 % of spikes one bin off", of="shd")
     official_padding: bool = option(False, "padded steps count, as in the original: answers depend on batch mates")
     validation: float = option(0.1, "share of the training set held out to choose the epoch, if there is no valid file")
@@ -111,7 +113,10 @@ class Settings:
     warmup: int = option(5, "cosine: epochs of linear warm-up")
     lr: float = option(5e-3, "peak learning rate of the weights")
     clip_grad: float = option(0.0, "largest norm of the gradient; 0: no limit")
-    lr_delay: float = option(0.1, "learning rate of the delays at the start; it falls to 0 as a cosine")
+    lr_delay: float = option(0.1, "largest learning rate of the delays")
+    schedule_delay: str = option(
+        "cosine", "of it: it falls to 0 as a cosine, or as --schedule's onecycle", choices=("cosine", "onecycle")
+    )
     weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
     sigma: float | None = option(None, "width of delays at first (steps; default: half the taps; learnt triangle 1)")
     sigma_share: float = option(0.25, "share of the epochs in which the width shrinks to its end")
@@ -150,6 +155,8 @@ class Settings:
             ("learn_width", self.delays == "learnt" and self.profile != "bilinear", f"{which} has no width"),
             ("profile", self.delays == "learnt", f"{which} has no profile"),
             ("lr_delay", self.delays == "learnt", f"{which} learns no delays"),
+            ("schedule_delay", self.delays == "learnt", f"{which} learns no delays"),
+            ("from_zero", not self.published_bins, "--published-bins start at the first spike"),
             ("max_delay", self.delays != "none", f"{which} has no delays"),
             ("kernel_count", self.delays != "none", f"{which} has no delays"),
             ("tail", self.delays != "none", f"{which} has no delays"),
@@ -185,9 +192,10 @@ def load_data(settings: Settings) -> Data:
         return Data(*map(snn_data.DiskCache, parts))
     if s.dataset == "psmnist":
         return Data(*(snn_data.SequentialMNIST(s.root, part, 0, s.validation) for part in ("train", "valid", "test")))
-    bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge)
+    bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge, from_first_spike=not s.from_zero)
     if s.published_bins:
         bins = snn_data.Bin.as_published(700, round(1000 * s.step_ms), s.merge)
+    bins = replace(bins, least_steps=s.least_steps)
     train, test = (snn_data.DiskCache(snn_data.SpikeHDF5(s.root, split, bins)) for split in ("train", "test"))
     try:
         chosen, valid = range(len(train)), snn_data.DiskCache(snn_data.SpikeHDF5(s.root, "valid", bins))
@@ -255,7 +263,10 @@ def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.O
         schedules.append(CosineLRScheduler(weights, t_initial=s.epochs - s.warmup, **warmup))
     if groups.positions:
         optimizers.append(torch.optim.Adam(groups.positions, s.lr_delay))
-        schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
+        if s.schedule_delay == "onecycle":
+            schedules.append(OneCycleLR(optimizers[1], s.lr_delay, total_steps=s.epochs))
+        else:
+            schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
     if not isinstance(model, DelaySNN):
         schedules += model.schedules(s.epochs)
     elif model.sigma is not None and not s.learn_width:

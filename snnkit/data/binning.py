@@ -39,6 +39,7 @@ class Bin(NamedArguments):
         from_first_spike: time starts at the first spike; otherwise at zero, and silence at the start is kept.
         last_frame_takes_rest: SpikingJelly's number of frames, ceil(t_last / window); the last takes what lies beyond.
         float16_times: SpikingJelly's arithmetic, for published numbers only; times must be floating seconds.
+        least_steps: a recording that needs fewer frames gets silent ones at its end, up to so many.
 
     >>> frames = Bin(channels=4, group=2)(spike_events(np.array([0.5, 0.509, 0.521]), np.array([0, 1, 3])))
     >>> frames.tolist()
@@ -53,10 +54,11 @@ class Bin(NamedArguments):
     from_first_spike: bool = True
     last_frame_takes_rest: bool = False
     float16_times: bool = False
+    least_steps: int = 1
 
     def __post_init__(self) -> None:
         shape = sensor_shape(self.channels)
-        for name in ("window_us", "group") + (("steps",) if self.steps is not None else ()):
+        for name in ("window_us", "group", "least_steps") + (("steps",) if self.steps is not None else ()):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
@@ -64,6 +66,8 @@ class Bin(NamedArguments):
             raise ValueError(f"group={self.group} does not divide {self.channels} channels; some would be lost.")
         if self.steps is not None and self.last_frame_takes_rest:
             raise ValueError("steps and last_frame_takes_rest exclude each other: both set the number of frames.")
+        if self.steps is not None and self.least_steps > 1:
+            raise ValueError("steps and least_steps exclude each other: both set the number of frames.")
         if self.drop_late and self.steps is None:
             raise ValueError("drop_late needs steps, the number of frames after which a spike is late.")
 
@@ -79,7 +83,7 @@ class Bin(NamedArguments):
         if self.drop_late and len(frame) and frame.max() >= count:
             kept = frame < count
             frame, where = frame[kept], where[kept]
-        shape = sensor_shape(self.channels)
+        count, shape = max(count, self.least_steps), sensor_shape(self.channels)
         if self.group > 1:
             where, shape = where // self.group, (shape[0] // self.group,)
         return counted(frame, where, count, shape)

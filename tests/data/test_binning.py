@@ -162,11 +162,22 @@ def test_tonics_spikes_are_accepted_and_left_alone():
         (dict(steps=0), "steps must be"),
         (dict(steps=3, last_frame_takes_rest=True), "exclude each other"),
         (dict(drop_late=True), "drop_late needs steps"),
+        (dict(least_steps=0), "least_steps must be a whole number of at least 1, got 0"),
+        (dict(steps=3, least_steps=2), "exclude each other"),
     ],
 )
 def test_impossible_options_are_refused_at_construction(options, message):
     with pytest.raises(ValueError, match=message):
         Bin(**options)
+
+
+@pytest.mark.parametrize("options", [{}, {"last_frame_takes_rest": True}])
+def test_a_short_recording_gets_silent_frames_and_a_long_one_is_not_cut(options):
+    events = events_of([(0, 0), (12_000, 1), (25_000, 2)])
+    plain, longer = Bin(3, **options)(events), Bin(3, least_steps=5, **options)(events)
+    assert longer.shape == (5, 3) and (longer[: len(plain)] == plain).all() and longer.sum() == 3
+    assert (Bin(3, least_steps=2, **options)(events) == plain).all()
+    assert Bin(3, least_steps=4)(events[:0]).shape == (4, 3)
 
 
 def test_the_float16_path_wants_seconds():

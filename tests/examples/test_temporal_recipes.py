@@ -1,5 +1,6 @@
-"""Every recipe of a temporal model: read, and its network and optimisers built for the sizes of its data."""
+"""Every recipe of a temporal model: read, its network and optimisers built for the sizes of its data; what it needs."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 import yaml
 from _run import check_settings
 from _settings import ABOUT, read_recipe
-from train_shd import Settings, build_model, build_optimizers
+from train_shd import Settings, build_model, build_optimizers, load_data
 
 from tests.examples import EXAMPLES
-from tests.examples.scripts import run
+from tests.examples.scripts import finish, run
 
 CONFIGS = EXAMPLES / "configs"
-RECIPES = [CONFIGS / "gsc.yaml", CONFIGS / "psmnist.yaml", *sorted((CONFIGS / "temporal").glob("*.yaml"))]
+RECIPES = [CONFIGS / "gsc.yaml", CONFIGS / "psmnist.yaml", CONFIGS / "ssc.yaml"]
+RECIPES += sorted((CONFIGS / "temporal").glob("*.yaml"))
 
 
 def sizes(settings, path):
@@ -44,6 +46,65 @@ def test_a_recipe_is_read_and_its_network_and_optimisers_are_built(path):
     assert model.num_classes == len(data.test.classes) and model.in_features == data.test.inputs
     trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_the_delays_rate_follows_a_cycle_of_its_own_height():
+    settings = Settings(model="delrec_ssc_rec", hidden=(3, 3), lr=0.01, lr_delay=0.5, epochs=10)
+    data = SimpleNamespace(test=Sized(4, range(2)))
+    for shape, first, peak in (("cosine", 0.5, 0), ("onecycle", 0.02, 2)):
+        settings.schedule_delay = shape
+        (_, delays), (_, schedule, *_) = build_optimizers(build_model(settings, data), settings)
+        rates = [delays.param_groups[0]["lr"]]
+        for _ in range(9):
+            delays.step()
+            schedule.step()
+            rates.append(delays.param_groups[0]["lr"])
+        assert rates[0] == pytest.approx(first) and max(rates) == rates[peak] == pytest.approx(0.5)
+
+
+def write_layout(folder, name, samples):
+    """4 to 6 spikes a sample in SHD's layout, 35 classes: at 34 ms, then every 11 ms, none near the end of a step."""
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(samples)
+    with h5py.File(folder / f"ssc_{name}.h5", "w") as file:
+        times = file.create_dataset("spikes/times", (samples,), h5py.vlen_dtype(np.float16))
+        units = file.create_dataset("spikes/units", (samples,), h5py.vlen_dtype(np.uint16))
+        for i in range(samples):
+            times[i] = (0.034 + 0.011 * np.arange(4 + i % 3)).astype(np.float16)
+            units[i] = rng.integers(0, 700, 4 + i % 3)
+        file["labels"] = (np.arange(samples) % 35).astype(np.uint16)
+        file["extra/keys"] = np.array([b"word%d" % i for i in range(35)])
+
+
+@pytest.fixture(scope="module")
+def ssc(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layout") / "ssc"
+    folder.mkdir()
+    for name, samples in (("train", 70), ("valid", 40), ("test", 35)):
+        write_layout(folder, name, samples)
+    return folder
+
+
+def test_samples_start_and_end_where_a_recipe_says(ssc, tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path))
+    for options, first, lengths in (
+        ({}, 0, [4, 5, 6]),
+        ({"from_zero": True}, 3, [7, 8, 9]),
+        ({"least_steps": 5}, 0, [5, 5, 6]),
+        ({"from_zero": True, "least_steps": 20}, 3, [20, 20, 20]),
+    ):
+        data = load_data(Settings(dataset="shd", root=str(ssc), **options))
+        batch = data.train.batch([0, 1, 2])
+        assert batch.lengths.tolist() == lengths and batch.x.any(2).long().argmax(0).tolist() == [first] * 3
+
+
+def test_a_set_with_its_own_validation_file_runs_by_the_recipe_of_its_name(ssc, tmp_path, monkeypatch):
+    monkeypatch.setitem(finish.__globals__["ENVIRONMENT"], "SNNKIT_CACHE", str(tmp_path / "cache"))
+    options = "--cpu --dataset shd --epochs 1 --hidden 6 6 --max-delay 5 --folder run --root".split()
+    assert "test accuracy" in run(*options, ssc, cwd=tmp_path).splitlines()[-1]
+    settings, result = (json.loads((tmp_path / "run" / f"{name}.json").read_text()) for name in ("settings", "result"))
+    assert settings["model"] == "delay_snn_ssc_3l_1kc"
+    assert result["samples"] == {"train": 70, "validation": 40, "test": 35}
 
 
 def test_a_plateau_lowers_the_rate_after_two_epochs_without_a_better_accuracy():
