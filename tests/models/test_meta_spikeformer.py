@@ -328,8 +328,16 @@ def test_other_classes_leave_both_heads_out_and_excuse_nothing_else():
         snnkit.load_checkpoint(other, state)
 
 
+def test_strides_of_one_keep_the_size_of_small_maps():
+    model = MetaSpikeFormer(dims=(4, 4, 6, 8), depths=(1, 1), heads=2, num_classes=3, strides=(1, 1, 2, 2, 1))
+    assert [info["reduction"] for info in model.feature_info] == [1, 1, 2, 4]
+    with torch.no_grad():
+        maps = model.eval().forward_features(torch.zeros(2, 3, 16, 16))
+    assert maps.shape[-2:] == (4, 4)
+
+
 def test_sizes_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match=r"Expected 4 dims and 2 depths, got dims=\(4, 4, 6\), depths=\(1, 1\)"):
+    with pytest.raises(ValueError, match=r"Expected 4 dims, 2 depths and 5 strides, got dims=\(4, 4, 6\)"):
         MetaSpikeFormer(dims=(4, 4, 6), depths=(1, 1))
     with pytest.raises(TypeError, match="MetaSpikeFormer has no 'distiled'. Near: distilled"):
         MetaSpikeFormer(distiled=True)
