@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snnkit._suggest import NamedArguments
+from snnkit.ops import lsq_cuda
+from snnkit.ops.registered import is_plain, transformed, wants_graph
 
 
 def lsq(weight: Tensor, alpha: Tensor, bits: int) -> Tensor:
@@ -40,7 +42,9 @@ def lsq(weight: Tensor, alpha: Tensor, bits: int) -> Tensor:
             f"got {tuple(alpha.shape)}. For one step in all: alpha.expand(len(weight))."
         )
     steps = alpha.reshape(-1, *[1] * (weight.ndim - 1))
-    return _Quantize.apply(weight, steps, -largest - 1, largest)
+    # Where somebody looks on (torch.func, torch.compile, ...), the spelling that they know.
+    function = _QuantizeAtOnce if is_plain(weight) and not transformed() else _Quantize
+    return function.apply(weight, steps, largest)
 
 
 def _largest(bits: int) -> int:
@@ -60,25 +64,56 @@ class _Quantize(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(weight: Tensor, steps: Tensor, least: int, most: int) -> Tensor:
+    def forward(weight: Tensor, steps: Tensor, most: int) -> Tensor:
         """Quantised weights."""
-        return (weight / steps).clamp(least, most).round() * steps
+        if lsq_cuda.takes(weight, steps):
+            return lsq_cuda.quantized(weight, steps, most)
+        return (weight / steps).clamp(-most - 1, most).round() * steps
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None) -> None:
         """Keep what the backward reads."""
-        weight, steps, ctx.least, ctx.most = inputs
+        weight, steps, ctx.most = inputs
         ctx.save_for_backward(weight, steps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of the weight and of the steps."""
         weight, steps = ctx.saved_tensors
+        if lsq_cuda.takes(weight, steps, grad) and not wants_graph():
+            return *lsq_cuda.gradients(grad, weight, steps, ctx.most), None
+        least, most = -ctx.most - 1, ctx.most
         u = weight / steps
-        inside = (u >= ctx.least) & (u <= ctx.most)
-        by_step = torch.where(inside, u.round() - u, u.clamp(ctx.least, ctx.most))
-        scale = 1 / math.sqrt(weight.numel() * ctx.most)
-        return torch.where(inside, grad, 0.0), (grad * by_step).sum_to_size(steps.shape) * scale, None, None
+        inside = (u >= least) & (u <= most)
+        by_step = torch.where(inside, u.round() - u, u.clamp(least, most))
+        scale = 1 / math.sqrt(weight.numel() * most)
+        return torch.where(inside, grad, 0.0), (grad * by_step).sum_to_size(steps.shape) * scale, None
+
+
+class _QuantizeAtOnce(torch.autograd.Function):
+    """The same in eager mode, where the spelling that torch.func needs costs the host 50 microseconds a call."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        """Quantised weights."""
+        _Quantize.setup_context(ctx, inputs, None)
+        return _Quantize.forward(*inputs)
+
+    backward = staticmethod(_Quantize.backward)
+
+
+class _SetSteps(torch.autograd.Function):
+    """The steps of a training pass, which a kernel sets if they are not set yet; a copy of alpha, with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, alpha: Tensor, weight: Tensor, init_state: Tensor, most: int) -> Tensor:
+        """The steps."""
+        return lsq_cuda.steps(weight, alpha, init_state, most, keep=True)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Gradient of alpha."""
+        return grad, None, None, None
 
 
 class _Quantized(NamedArguments, nn.Module):
@@ -113,20 +148,37 @@ class _Quantized(NamedArguments, nn.Module):
 
     def _steps(self) -> Tensor:
         """The steps as they are, or as they will start."""
+        if self._known_to_be_set():
+            return self.alpha.clone()
+        if self._by_kernel() and not (torch.is_grad_enabled() and self.alpha.requires_grad):
+            return lsq_cuda.steps(self.weight, self.alpha, self.init_state, _largest(self.bits), keep=False)
         return torch.where(self.init_state == 0, self._start(), self.alpha)
+
+    def _known_to_be_set(self) -> bool:
+        """Whether init_state is 1, as far as a look at it costs nothing and nobody traces the call."""
+        state = self.init_state
+        return is_plain(state) and state.is_cpu and not transformed() and state.item() == 1
+
+    def _by_kernel(self) -> bool:
+        """Whether a kernel gives the steps."""
+        return lsq_cuda.takes(self.weight, self.alpha, self.init_state) and self.alpha.is_contiguous()
 
     def quantized_weight(self) -> Tensor:
         """w_q, with its gradients to weight and alpha. Changes nothing: steps that are not set are as they will be."""
         return lsq(self.weight, self._steps(), self.bits)
 
     def _weight_of_this_pass(self) -> Tensor:
-        """As ``quantized_weight``; in training it sets the steps, once, without looking at a value from Python."""
+        """As ``quantized_weight``; in training it sets the steps, once, without looking at a value on a GPU."""
         if not self.training:
             return self.quantized_weight()
-        with torch.no_grad():
-            self.alpha.copy_(self._steps())
-            # A layer that starts at 0 takes its steps when it has left it.
-            self.init_state.copy_(torch.where((self.weight != 0).any(), 1.0, self.init_state))
+        if self._by_kernel():
+            steps = _SetSteps.apply(self.alpha, self.weight, self.init_state, _largest(self.bits))
+            return lsq(self.weight, steps, self.bits)
+        if not self._known_to_be_set():
+            with torch.no_grad():
+                self.alpha.copy_(self._steps())
+                # A layer that starts at 0 takes its steps when it has left it.
+                self.init_state.copy_(torch.where((self.weight != 0).any(), 1.0, self.init_state))
         # Cloned: the next pass writes into alpha, and this one's backward may still be to come.
         return lsq(self.weight, self.alpha.clone(), self.bits)
 

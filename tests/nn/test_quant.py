@@ -137,6 +137,46 @@ def test_reset_parameters_forgets_the_steps():
     torch.testing.assert_close(module.alpha.detach(), torch.full_like(module.alpha, start(module)))
 
 
+def test_steps_that_were_loaded_or_set_back_are_looked_at_in_each_pass():
+    module, fresh = layer("linear"), layer("linear")
+    module(batch("linear"))
+    with torch.no_grad():
+        module.weight.mul_(2.0)
+    module(batch("linear"))
+    assert module.alpha[0].item() == pytest.approx(start(module) / 2)
+    module.load_state_dict(fresh.state_dict() | {"alpha": torch.full((5,), math.nan, dtype=torch.float64)})
+    module(batch("linear"))
+    assert module.init_state.item() == 1 and module.alpha[0].item() == pytest.approx(start(fresh))
+    module.load_state_dict(module.state_dict() | {"alpha": torch.arange(1.0, 6.0)})
+    module(batch("linear"))
+    module.eval()(batch("linear"))
+    assert module.alpha.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_second_derivatives_are_those_of_the_functional_spelling():
+    weight, alpha, v = torch.randn(3, 4).double(), torch.tensor([0.3, -0.2, 2.0]).double(), torch.randn(3, 4).double()
+
+    def by_grad(w, a):
+        return (grad(lambda w, a: lsq(w, a, 3).pow(3).sum(), argnums=0)(w, a) * v).sum()
+
+    leaves = [weight.requires_grad_(), alpha.requires_grad_()]
+    first = torch.autograd.grad(lsq(*leaves, 3).pow(3).sum(), leaves[0], create_graph=True)[0]
+    found = torch.autograd.grad((first * v).sum(), leaves)
+    for a, b in zip(found, grad(by_grad, argnums=(0, 1))(weight.detach(), alpha.detach()), strict=True):
+        torch.testing.assert_close(a, b)
+    assert found[0].any()
+
+
+def test_steps_may_change_between_a_pass_in_eval_mode_and_its_backward():
+    module = layer("linear")
+    module(batch("linear"))
+    y = module.eval()(batch("linear"))
+    with torch.no_grad():
+        module.alpha += 1.0
+    y.sum().backward()
+    assert module.weight.grad.isfinite().all()
+
+
 def test_a_layer_that_starts_at_zero_trains_and_takes_its_steps_when_it_has_left_zero():
     module = layer("linear")
     nn.init.zeros_(module.weight)
