@@ -13,7 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from snnkit._suggest import NamedArguments
+from snnkit.equations import Equation
+from snnkit.equations.symbols import clamp, floor, round, straight_through, where
 from snnkit.nn.time import at_least_float32, require_time_first
+from snnkit.ops.program import Plan, plan_of
+from snnkit.ops.scan import run
+
+
+class _Levels(Equation):
+    """The formula of ``IELIF``; v is there because every equation has a state, and stays 0."""
+
+    gain, D, divisor, lens, slope = 4.0, 4.0, 4.0, 4.0, 1.0
+    half_to_even, inclusive = False, False
+    states = {"v": 0.0}
+
+    def step(self, x: Any, v: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        z = self.gain * x
+        level = clamp(z, 0.0, self.D)
+        n = round(level) if self.half_to_even else floor(level + 0.5)
+        if self.inclusive:
+            passes = where(z >= 0.0, where(z <= self.lens, self.slope, 0.0), 0.0)
+        else:
+            passes = where(z > 0.0, where(z < self.lens, self.slope, 0.0), 0.0)
+        return straight_through(n / self.divisor, x, passes), {"v": 0.0}
 
 
 class IELIF(NamedArguments, nn.Module):
@@ -47,6 +69,7 @@ class IELIF(NamedArguments, nn.Module):
     """
 
     _observer: Any = None
+    _numbers = frozenset({"D", "gain", "divisor", "lens", "half_to_even", "inclusive"})
 
     def __init__(
         self, D: int = 4, gain: float | None = None, divisor: float | None = None, lens: float | None = None,
@@ -62,24 +85,41 @@ class IELIF(NamedArguments, nn.Module):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be > 0 and finite, got {value}.")
         self.half_to_even, self.inclusive = half_to_even, inclusive
+        self._plan = self._planned()
+
+    @property
+    def neuron(self) -> Equation:
+        """The formula as an equation, for ``snnkit.ops.path`` and ``scan``."""
+        return _Levels(
+            self.gain, float(self.D), self.divisor, self.lens, self.gain / self.divisor,
+            half_to_even=self.half_to_even, inclusive=self.inclusive,
+        )  # fmt: skip
+
+    def _planned(self) -> Plan:
+        return plan_of(self.neuron, ())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self._numbers and "_plan" in self.__dict__:  # a number that was changed later
+            self._plan = self._planned()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, ...]`` to the same shape and dtype."""
-        z = self.scaled(x)
-        level = z.clamp(0, self.D)
-        n = level.round() if self.half_to_even else (level + 0.5).floor()
-        y = (n / self.divisor).to(x.dtype)
-        y = PassGradient.apply(x, y, self.passes(z), self.gain / self.divisor)
+        self._require(x)
+        y = run(self._plan, {}, x, None, (), None, final=False).output
         if self._observer is not None:
             self._observer(y)
         return y
 
     def scaled(self, x: Tensor) -> Tensor:
         """z = gain x, at least in float32, outside of the graph."""
+        self._require(x)
+        return at_least_float32(x.detach()) * self.gain
+
+    def _require(self, x: Tensor) -> None:
         require_time_first(self, x)
         if not x.is_floating_point():
             raise TypeError(f"IELIF expects floating numbers, got {x.dtype}. Convert it: x.float().")
-        return at_least_float32(x.detach()) * self.gain
 
     def passes(self, z: Tensor) -> Tensor:
         """Where the gradient passes, bool."""
@@ -94,7 +134,11 @@ class IELIF(NamedArguments, nn.Module):
         return ", ".join(shown + [f"{n}=True" for n in ("half_to_even", "inclusive") if getattr(self, n)])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_observer"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_observer", "_plan")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plan = self._planned()
 
 
 class PassGradient(torch.autograd.Function):

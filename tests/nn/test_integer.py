@@ -1,6 +1,7 @@
 """IE-LIF: the paper's code, ties and borders, and that each step stands alone."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.func import grad, vmap
 
 from snnkit.nn.integer import IELIF
 from snnkit.nn.observer import firing_rates
+from snnkit.ops.reference import reference
 from tests.closeness import error
 from tests.shared import fixture
 
@@ -121,6 +123,24 @@ def test_a_copy_made_under_observation_is_not_observed():
     neuron = IELIF()
     with firing_rates(neuron):
         assert neuron._observer is not None and copy.deepcopy(neuron)._observer is None
+
+
+def test_a_copy_a_pickle_and_a_number_changed_later_compute_what_they_show():
+    x, neuron = torch.linspace(-1, 3, 40).reshape(2, 2, 10), IELIF(D=2)
+    for other in (copy.deepcopy(neuron), pickle.loads(pickle.dumps(neuron))):
+        assert torch.equal(other(x), neuron(x))
+    neuron.D = 3
+    assert torch.equal(neuron(x), IELIF(D=3, gain=2, divisor=2)(x))
+
+
+def test_the_kernel_is_the_reference_in_both_passes():
+    for options in FORMS.values():
+        neuron = IELIF(**options)
+        one, two = (torch.linspace(-1, 5, 60).reshape(3, 2, 10).requires_grad_() for _ in range(2))
+        y, expected = neuron(one), reference(neuron.neuron, two, {"v": torch.zeros(2, 10)})[0]
+        y.square().sum().backward()
+        expected.square().sum().backward()
+        assert torch.equal(y, expected) and torch.equal(one.grad, two.grad)
 
 
 def test_the_repr_shows_what_is_not_default():
