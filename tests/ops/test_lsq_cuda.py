@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snnkit.nn import quant
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.quant import LSQConv2d, LSQLinear, lsq
 from snnkit.ops import cpu, cuda, lsq_cuda, nvrtc
@@ -39,9 +40,13 @@ def takes_cpu(weight: Tensor, *others: Tensor) -> bool:
 
 @contextmanager
 def on_the_cpu() -> Iterator[None]:
-    """The kernels' texts run as C++."""
+    """The kernels' texts run as C++, and init_state is not looked at, as on a GPU."""
     lsq_cuda._function.cache_clear()
-    with mock.patch.object(lsq_cuda, "Function", Emulated), mock.patch.object(lsq_cuda, "takes", takes_cpu):
+    with (
+        mock.patch.object(lsq_cuda, "Function", Emulated),
+        mock.patch.object(lsq_cuda, "takes", takes_cpu),
+        mock.patch.object(quant._Quantized, "_known_to_be_set", lambda self: False),
+    ):
         yield
     lsq_cuda._function.cache_clear()
 
@@ -117,6 +122,18 @@ def test_values_and_gradients_are_those_of_torch_in_every_layout(shape, layout, 
             # Torch adds up in the weight's own dtype, and here in double.
             assert error(found[2], expected[2]) < (1e-5 if dtype == torch.float32 else 1e-13)
             assert (found[1] == 0).any() == (bits < 8) and found[1].any()
+
+
+@devices
+def test_one_step_for_all_channels_gets_the_sum_of_their_gradients(device):
+    weight, g, alpha = drawn(5, 40, device=device), drawn(5, 40, seed=2, device=device), torch.full((1,), 0.3).double()
+    found = []
+    for way in (by_torch(), kernels(device)):
+        step = alpha.to(device).requires_grad_()
+        with way:
+            w_q = lsq(weight, step.expand(5), 3)
+            found.append([w_q, *torch.autograd.grad(w_q, step, g)])
+    assert torch.equal(found[0][0], found[1][0]) and error(found[1][1], found[0][1]) < 1e-12
 
 
 @devices
