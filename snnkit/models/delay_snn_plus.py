@@ -167,7 +167,7 @@ class DelaySNNPlus(TemporalClassifier):
     must_match: ClassVar[tuple[str, ...]] = ("max_delay", "local", "log_input")
 
     def __init__(
-        self, in_features: int = 140, hidden: Sequence[int] = (128, 128), num_classes: int = 10, max_delay: int = 21,
+        self, in_features: int = 140, hidden: Sequence[int] = (160, 160), num_classes: int = 10, max_delay: int = 21,
         kernel_count: int = 1, local: Local | None = Local(), log_input: bool = True,  # noqa: B008  (frozen)
         neuron: Callable[[int], Neuron] = LIFNeurons(), local_neuron: Callable[[int], Neuron] = LIFNeurons(),  # noqa: B008
         recurrent: bool = False, skip: bool = False, dropout: float = 0.3, tail: int = 10, head_delay: int = 1,

@@ -91,3 +91,10 @@ def test_what_cannot_be_is_refused():
         small(tail=-1)
     with pytest.raises(ValueError, match=r"DelaySNNPlus expects \[T, B, 14\]"):
         small()(torch.zeros(3, 2, 9))
+
+
+def test_the_registered_network_is_the_one_of_the_results():
+    sizes = {True: 0, False: 0}  # trained, frozen
+    for p in snnkit.create_model("delay_snn_plus").parameters():
+        sizes[p.requires_grad] += p.numel()
+    assert sizes == {True: 197_466, False: 97_424}
