@@ -24,6 +24,7 @@ class AdLIF(Neuron):
             uniformly from the equation's ranges.
         random_start: draw the first u, w and s from [0, 1) at each forward pass, in evaluation, too, as sparch does:
             its accuracies are random numbers. Default: start at zero. A sample that ``carry`` resets starts at zero.
+            With ``a=0, b=0`` this is sparch's LIF, which has no w: w stays 0 then.
         keywords: also ``surrogate``, ``v_reset``, ``detach_reset``, ``reset`` (see ``snnkit.equations.Equation``).
 
     sparch stores the same names: ``alpha``, ``beta``, ``a``, ``b``, one value a neuron.
@@ -42,11 +43,18 @@ class AdLIF(Neuron):
             if isinstance(getattr(self, name, None), nn.Parameter) and name not in given:
                 nn.init.uniform_(getattr(self, name), low, high)
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the current w can be anything but 0: not with a and b fixed at 0, as in sparch's LIF."""
+        values = self._neuron.parameters()
+        return any(name in self._tensor_names or values[name] != 0 for name in ("a", "b"))
+
     def _first_state(self, x: Tensor) -> dict[str, Tensor] | None:
         if not self.random_start:
             return None
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        return {name: torch.rand(x.shape[1:], dtype=dtype, device=x.device) for name in self.equation.states}
+        draws = {name: torch.rand if name != "w" or self.adapts else torch.zeros for name in self.equation.states}
+        return {name: draw(x.shape[1:], dtype=dtype, device=x.device) for name, draw in draws.items()}
 
     def extra_repr(self) -> str:
         """The parameters, and whether the start is random."""

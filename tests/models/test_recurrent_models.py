@@ -216,6 +216,21 @@ def test_the_published_start_of_sparch_is_random_on_request():
     assert not torch.equal(model(speech(model)), model(speech(model)))
 
 
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_a_random_start_of_neurons_without_adaptation_has_no_adaptation_current(recurrent):
+    model = RadLIFNet(6, (8,), 3, adaptive=False, recurrent=recurrent, random_start=True).double()
+    layer = model.blocks[0].neuron
+    x = torch.zeros(5, 2, 8, dtype=torch.float64)
+    torch.manual_seed(4)
+    _, traces = layer(x, record=("u", "w"))
+    assert not traces["w"].any()
+    torch.manual_seed(4)
+    u, s = torch.rand(2, 2, 8, dtype=torch.float64)  # sparch's LIF draws u, then s
+    alpha = layer.get_parameter("neuron.alpha" if recurrent else "alpha")
+    heard = s @ (layer.weight - layer.weight.diag().diag()).T if recurrent else 0.0
+    torch.testing.assert_close(traces["u"][0], alpha * (u - s) + (1 - alpha) * heard, rtol=1e-12, atol=1e-12)
+
+
 def test_what_only_counts_from_some_step_on_is_streamed_and_reset_alike():
     readout = FromStep(SumOverTime(), 3)
     x = torch.arange(1.0, 9.0).reshape(8, 1, 1).expand(8, 2, 1)
