@@ -129,7 +129,7 @@ def say_result(run: Any, result: Mapping[str, Any]) -> None:
 
 @torch.inference_mode()
 def spikes_of(model: nn.Module, x: Tensor, device: torch.device) -> dict[str, np.ndarray]:
-    """Spikes ``[T, units]`` of each layer of neurons for one sample ``[T, inputs]``."""
+    """Spikes ``[T, units ...]`` of each layer of neurons for one sample ``[T, inputs]``."""
     spikes: dict[str, np.ndarray] = {}
     hooks = [
         block.neuron.register_forward_hook(
@@ -159,7 +159,7 @@ def draw_report(
         title: one line over the picture.
         history: columns of ``metrics.csv``.
         best_epoch: the chosen epoch, counted from 1.
-        spikes: one sample's spikes or counts by layer, ``[T, units]``.
+        spikes: one sample's spikes or counts by layer, ``[T, units ...]``: any number of axes, a row a unit.
         delays: delays in steps by layer; empty for a network without.
         step: the unit of time, e.g. ``steps of 10 ms``.
     """
@@ -196,6 +196,7 @@ def draw_curves(
 def _raster(axis: Any, spikes: Mapping[str, np.ndarray], step: str) -> None:
     below, ticks = 0, {}
     for name, s in spikes.items():
+        s = s.reshape(len(s), -1)  # places and neurons of a place, say, one after the other
         t, unit = np.nonzero(s)
         axis.scatter(t, unit + below, s=3, linewidths=0)
         ticks[below + s.shape[1] / 2] = f"{name}\n{s.shape[1]} units"

@@ -2,16 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
-from train_shd import Settings, build_model, build_optimizers, kind_of, load_data
+from _report import _raster
+from train_shd import Settings, build_model, build_optimizers, kind_of, load_data, main
 
 from snnkit.models._vision import VisionModel
 from snnkit.nn.losses import cross_entropy
 from tests.examples.scripts import run
-from tests.models.shrink import NAMES, class_of
+from tests.models.shrink import NAMES, ONE_A_CLASS, class_of
 
 TEMPORAL = [name for name in NAMES if not issubclass(class_of(name), VisionModel)]
+FAMILIES = [name for name in ONE_A_CLASS if name in TEMPORAL]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,26 @@ def test_a_recipe_speaks_for_its_own_kind_of_network_alone():
     assert Settings.recipe_for(recipe, "") == Settings.recipe_for(recipe, "delay_snn_shd") == recipe
     assert Settings.recipe_for(recipe, "radlif_shd") == {"epochs": 50}
     assert kind_of("radlif_shd").__name__ == "RadLIFNet" and kind_of("nothing") is None
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_script_trains_a_model_of_each_kind_to_its_report(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(f"--cpu --model {name} --hidden 7 6 --steps 4 --epochs 1 --batch 512 --folder run".split())
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert len(result["firing_rates"]) >= 2 and 0 <= result["accuracies"]["test"] <= 1
+    assert (tmp_path / "run" / "report.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_raster_has_a_row_for_each_neuron_of_each_place():
+    from matplotlib.figure import Figure
+
+    axis = Figure().subplots()
+    s = np.zeros((5, 2, 3))  # [T, places, neurons]
+    s[4, 1, 2] = s[2, 0, 1] = 1
+    _raster(axis, {"input": np.zeros((5, 4)), "layer 1": s}, "steps")
+    assert axis.collections[1].get_offsets().tolist() == [[2, 4 + 1], [4, 4 + 5]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["input\n4 units", "layer 1\n6 units"]
 
 
 def test_recurrent_delays_are_trained_chosen_and_reported(tmp_path):
