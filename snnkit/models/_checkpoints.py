@@ -22,6 +22,7 @@ from snnkit.models._match import both_names, match
 from snnkit.models._official import TABLES
 from snnkit.models._values import check_values
 from snnkit.nn.delay import DelayLinear
+from snnkit.nn.delayed_recurrence import DelayedRecurrence
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Loaded:
             the file or the model alone has that classifier. The model's own keep their random values.
         dead: tensors of the official file that its code builds and never uses, by its names; they have no place here.
         metadata: what was given to :func:`save_checkpoint`.
-        clamped: how many positions of each layer stood beyond the taps and were brought to the nearest. Official
-            code lets the positions of an even ``max_delay`` go one step too far, where the synapse is lost.
+        clamped: how many positions or delays of each layer stood out of range and were brought to the nearest end.
+            Official code lets the positions of an even ``max_delay`` go one step too far, where the synapse is lost,
+            and DelRec's delays below 0.
     """
 
     source: str
@@ -137,13 +139,13 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
         Where the names came from and what was left out. If only the number of classes differs, the head is left out:
         it keeps its values, a warning says so, and ``left_out`` names its tensors. So it is with a vision model's head
         that the file lacks, and with the head for distillation that one of the two lacks. Official positions beyond
-        the taps are clamped, with a warning, too.
+        the taps, and delays below 0, are clamped, with a warning, too.
 
     Raises:
         FileNotFoundError: no such file.
         MismatchError: tensors are missing, unexpected or of another shape; a ``ValueError`` that lists them.
         ValueError: an empty, cut, damaged or foreign file; a file of another model class; values that can't be (NaN, a
-            time constant <= 0, positions outside the model's range of delays).
+            time constant <= 0, positions outside the model's range of delays, DelRec's delays above ``max_delay``).
     """
     if isinstance(source, Mapping):
         where = "The state dict"
@@ -183,8 +185,8 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
     clamped = {} if source == "snnkit" else _clamp(model)
     if clamped:
         warnings.warn(
-            f"{where}: {sum(clamped.values())} positions stood beyond the taps, where a synapse is lost. They were "
-            f"clamped to the nearest ({', '.join(clamped)}).",
+            f"{where}: {sum(clamped.values())} positions stood beyond the taps, where a synapse is lost, or delays "
+            f"below 0. They were clamped to the nearest ({', '.join(clamped)}).",
             stacklevel=3,
         )
     for reason, names in left_out.items():
@@ -194,13 +196,14 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
 
 
 def _clamp(model: nn.Module) -> dict[str, int]:
-    """Bring positions back into the taps; return how many moved, by the names of their tensors."""
+    """Bring positions back into the taps, and delays above 0; return how many moved, by the names of their tensors."""
     moved = {}
     for name, layer in model.named_modules():
-        if isinstance(layer, DelayLinear):
-            before = layer.P.detach().clone()
+        if isinstance(layer, DelayLinear | DelayedRecurrence):
+            leaf = "P" if isinstance(layer, DelayLinear) else "delay"
+            before = layer.get_parameter(leaf).detach().clone()
             layer.clamp_()
-            moved[f"{name}.P"] = int((layer.P != before).sum())
+            moved[f"{name}.{leaf}"] = int((layer.get_parameter(leaf) != before).sum())
     return {name: count for name, count in moved.items() if count}
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from snnkit.models._match import both_names
 from snnkit.nn.delay import DelayLinear
+from snnkit.nn.delayed_recurrence import DelayedRecurrence
 from snnkit.nn.neuron import Neuron
 
 
@@ -17,7 +18,7 @@ def check_values(model: nn.Module, state: dict[str, Tensor], where: str, theirs:
 
     Raises:
         ValueError: NaN or infinity, another kind of number (complex, whole), a negative variance, a position outside
-            the layer's range of delays, or a parameter that the neuron's equation refuses (tau <= 0).
+            the layer's range of delays, or a parameter that a layer refuses (tau <= 0, a delay above max_delay).
     """
     own = model.state_dict()
     for name, value in state.items():
@@ -32,12 +33,12 @@ def check_values(model: nn.Module, state: dict[str, Tensor], where: str, theirs:
         if leaf == "P" and isinstance(module, DelayLinear):
             _check_positions(module, value, f"{where}: {both}")
     for path, module in model.named_modules():
-        if isinstance(module, Neuron):
-            _check_neuron(module, path, state, where)
+        if isinstance(module, Neuron | DelayedRecurrence):
+            _rehearse(module, path, state, where)
 
 
-def _check_neuron(layer: Neuron, path: str, state: dict[str, Tensor], where: str) -> None:
-    """Rehearse on a copy: a neuron refuses values that its equation can't have, but torch has copied others by then."""
+def _rehearse(layer: nn.Module, path: str, state: dict[str, Tensor], where: str) -> None:
+    """Load into a copy: a layer refuses values that it can't have, but torch has copied others by then."""
     prefix = f"{path}." if path else ""
     own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     if own:

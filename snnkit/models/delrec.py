@@ -57,7 +57,8 @@ class DelRecNet(TemporalClassifier):
         learn_spread: learn the spread of each source.
         sigma: spread at first, in steps.
         start: how recurrent delays are drawn.
-        max_delay: largest recurrent delay.
+        max_delay: largest recurrent delay. There is none in the authors' code: their files with longer delays are
+            refused, and the error tells the ``max_delay`` to build the model with.
         readout: class that makes the readout. None: the answer is what it would get at each step.
 
     Raises:

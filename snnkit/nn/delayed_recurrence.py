@@ -57,8 +57,9 @@ class DelayedRecurrence(Feedback):
     Args:
         neuron: any neuron, such as ``LIF()``; the paper's has no learnt parameters.
         features: N, size of the layer.
-        max_delay: ``clamp_`` keeps d in [0, max_delay]. On a GPU, and under ``torch.compile`` or ``torch.func``, where
-            nobody can look at the delays, a step hears up to ``1 + max_delay + r`` steps back (r of the first sigma).
+        max_delay: ``clamp_`` keeps d in [0, max_delay]. A larger d acts as max_delay, without a gradient. On a GPU, and
+            under ``torch.compile`` or ``torch.func``, where nobody can look at the delays, a step hears up to
+            ``1 + max_delay + r`` steps back (r of the first sigma), elsewhere as far as its delays reach.
         synaptic: a delay for each pair, ``[target, source]``, in place of one for each source (axonal). Memory and work
             of the weights grow by the number of lags.
         learn_spread: learn p, one for each source.
@@ -72,6 +73,8 @@ class DelayedRecurrence(Feedback):
 
     Raises:
         ValueError: a negative max_delay or sigma, a dropout outside [0, 1); a sigma above the first one.
+        RuntimeError: on loading, a delay above max_delay (the authors' code has no upper bound), a sigma above the
+            first one, or a value that is not finite.
 
     >>> from snnkit.nn import LIF
     >>> layer = DelayedRecurrence(LIF(v_reset=None), 1, max_delay=5, sigma=0.0)
@@ -124,7 +127,7 @@ class DelayedRecurrence(Feedback):
         factor = 1.0 if self.spread is None else 2.0
         if self.delay.is_cpu and is_plain(self.delay) and not transformed():
             with torch.no_grad():
-                reach = 1.0 + float(self.delay.max()) + float(self.radius().max())
+                reach = 1.0 + min(float(self.delay.max()), self.max_delay) + float(self.radius().max())
         else:
             reach = 2.0 + self.max_delay + factor * self.first_sigma
         return max(1, math.ceil(reach)) if math.isfinite(reach) else 1  # NaN: every tap is, too
@@ -133,7 +136,8 @@ class DelayedRecurrence(Feedback):
         """Strength of each lag 1, 2, ...: ``[L, N]``, or ``[L, target, source]``."""
         lag = torch.arange(1, self.lags() + 1, device=self.delay.device, dtype=self.delay.dtype)
         radius, lag = self.radius(), lag.reshape(-1, *[1] * self.delay.ndim)
-        return F.relu(radius - (lag - (1.0 + self.delay)).abs()) / radius**2
+        delay = self.delay.clamp(max=float(self.max_delay))  # all that the lags above can hold
+        return F.relu(radius - (lag - (1.0 + delay)).abs()) / radius**2
 
     def connections(self) -> tuple[Tensor, Tensor | None]:
         """The weights and the taps, or the weights of each lag."""
@@ -169,10 +173,36 @@ class DelayedRecurrence(Feedback):
         layer.clamp_()
         return layer.eval()
 
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        problems = [
+            f"{prefix}{name} {problem}"
+            for name, most in (("delay", float(self.max_delay)), ("sigma", self.first_sigma))
+            if prefix + name in state_dict and (problem := _beyond(state_dict[prefix + name], most, name))
+        ]
+        error_msgs += problems
+        if not problems:
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+            )
+
     def extra_repr(self) -> str:
         """Size and kind."""
         kind = "synaptic" if self.synaptic else "axonal"
         return f"features={self.features}, max_delay={self.max_delay}, {kind}, learn_spread={self.spread is not None}"
+
+
+def _beyond(value: Tensor, most: float, name: str) -> str | None:
+    """What is wrong with a file's delays or sigma, or None. A sigma may be the first one, rounded to bfloat16."""
+    if not value.isfinite().all():
+        return f"must be finite, got {value[~value.isfinite()][0].item()}."
+    if not value.numel() or value.max() <= most * (1 + 2**-8 if name == "sigma" else 1):
+        return None
+    reached, argument = value.max().item(), "max_delay" if name == "delay" else name
+    remedy = math.ceil(reached) if name == "delay" else f"{reached:g}"
+    return f"reaches {reached:g} steps, {argument}={most:g} is the most here. Build it with {argument}={remedy}."
 
 
 class SpreadSchedule:

@@ -249,3 +249,20 @@ def test_official_files_with_other_ranges_are_refused():
     state["l1.tau_u_trainer.tau_max"] = torch.tensor(40)
     with pytest.raises(ValueError, match=r"l1.tau_u_trainer.tau_max is 40|tau_u_trainer.tau_max is 40, here 25"):
         snnkit.load_checkpoint(SEAdLIFNet(10, (12, 12), 5), state)
+
+
+def test_official_delays_above_max_delay_are_refused_and_those_below_0_clamped_with_a_warning():
+    numbers = fixture("delrec_shd")
+    state = {key.removeprefix("state/"): torch.from_numpy(numbers[key]) for key in numbers.names("state/")}
+    name = next(key for key in state if key.endswith("recurrent_delays"))
+    model = DelRecNet(10, (12, 12), 5)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"blocks.1.neuron.delay reaches 75.3 steps.*Build it with max_delay=76"):
+        snnkit.load_checkpoint(model, state | {name: torch.full((12,), 75.3)})
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    longer = DelRecNet(10, (12, 12), 5, max_delay=76)
+    snnkit.load_checkpoint(longer, state | {name: torch.full((12,), 75.3)})
+    assert longer.discretize().blocks[1].neuron.delay.eq(75.0).all()
+    with pytest.warns(UserWarning, match=r"1 positions .* or delays below 0.*\(blocks.1.neuron.delay\)"):
+        loaded = snnkit.load_checkpoint(model, state | {name: torch.tensor([-2.0] + 11 * [3.0])})
+    assert loaded.clamped == {"blocks.1.neuron.delay": 1}

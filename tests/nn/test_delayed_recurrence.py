@@ -176,3 +176,35 @@ def test_what_cannot_be_meant_is_told():
         SpreadSchedule(nn.Linear(2, 2), 10)
     with pytest.raises(ValueError, match="epochs >= 1"):
         SpreadSchedule(make(), 0)
+
+
+@every_kind
+def test_a_delay_above_max_delay_acts_as_max_delay_in_every_path(kind):
+    layer, x = make(kind, sigma=0.5), sequence()
+    border = copy.deepcopy(layer)
+    layer.delay.data.fill_(9.0), border.delay.data.fill_(4.0)
+    y = border(x)
+    assert y[5:].ne(make(kind, sigma=0.5, max_delay=0, start=UniformDelays(0.0, 0.0))(x)[5:]).any(), "an echo"
+    torch.compiler.reset()
+    paths = {
+        "eager": layer, "rounded": layer.discretize(), "compiled": torch.compile(layer, backend="eager"),
+        "vmap": lambda x: torch.func.vmap(layer)(x[None])[0],
+    }  # fmt: skip
+    with torch.no_grad():
+        for name, path in paths.items():
+            assert torch.equal(path(x), y), name
+    layer(x).square().sum().backward()
+    assert not layer.delay.grad.any() and layer.weight.grad.any()
+
+
+def test_a_file_with_longer_delays_or_a_wider_spread_is_refused():
+    state = make().state_dict()
+    for name, value, message in (
+        ("delay", 6.3, r"delay reaches 6.3 steps, max_delay=4 is the most here. Build it with max_delay=7"),
+        ("delay", float("nan"), "delay must be finite, got nan"),
+        ("sigma", 2.5, r"sigma reaches 2.5 steps, sigma=1.25 is the most here. Build it with sigma=2.5"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            make().load_state_dict(state | {name: torch.full_like(state[name], value)})
+    make(max_delay=7).load_state_dict(state | {"delay": torch.full_like(state["delay"], 6.3)})
+    make(sigma=0.1).float().load_state_dict(make(sigma=0.1).state_dict())
