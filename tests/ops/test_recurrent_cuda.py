@@ -5,6 +5,7 @@ Of their logic there are more tests in ``test_recurrent_cuda_on_cpu.py``.
 
 from __future__ import annotations
 
+import gc
 import itertools
 from unittest import mock
 
@@ -247,8 +248,9 @@ def test_nothing_of_a_call_stays_in_the_memory_of_the_gpu():
         torch.cuda.synchronize()
         return torch.cuda.memory_allocated()
 
+    gc.collect()  # what other tests left would be freed in between
     first = allocated()
-    assert all(allocated() == first for _ in range(5))
+    assert all(allocated() <= first for _ in range(5))
 
 
 @gpus(2)
