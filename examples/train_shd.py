@@ -23,6 +23,7 @@ from _checkpoint import seed_all
 from _report import Score, say_firing, write_report
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
+from _temporal_options import MODELS, NETWORK, kind_of, recipe_for, unused_by_model
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
@@ -33,18 +34,12 @@ import snnkit
 from snnkit import data as snn_data
 from snnkit._suggest import nearest
 from snnkit.equations.surrogates import ATan
-from snnkit.models import DelaySNN, FixedDelays, LearntDelays
-from snnkit.models import _registry as registry
+from snnkit.models import DelaySNN, DelRecNet, FixedDelays, LearntDelays
 from snnkit.nn import LastStep, MaxOverTime, MeanOverTime, SumOfSoftmax, SumOverTime, unit_rates
 from snnkit.nn.losses import cross_entropy
 from snnkit.nn.sigma_schedule import SigmaSchedule
 from snnkit.ops.delay import Bilinear, Gauss, Triangle
 
-# What a recipe says of its own network; another kind of network keeps its own values.
-NETWORK = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
-NETWORK += "filter_tau learn_filter bias dropout".split()
-MODELS = {"digits": "delay_snn_digits", "shd": "delay_snn_shd", "gsc": "delay_snn_gsc_3l_1kc"}  # where none is given
-MODELS["psmnist"] = "delrec_psmnist_rec"
 READOUTS = {"sum": SumOfSoftmax, "mean": MeanOverTime, "max": MaxOverTime, "last": LastStep}
 READOUTS["spike_count"] = SumOverTime  # of output neurons that fire
 PROFILES = {"gauss": Gauss(), "triangle": Triangle(), "wide_triangle": Triangle(), "bilinear": Bilinear()}
@@ -85,7 +80,7 @@ class Settings:
     hidden: tuple[int, ...] | None = option(None, "neurons of each hidden layer")
     max_delay: int | None = option(None, "taps K of a delay kernel: delays of 0 .. K - 1 steps")
     kernel_count: int | None = option(None, "delayed copies of each synapse")
-    tail: int | None = option(None, "steps that each layer adds for late spikes (default: (K - 1) // 2)")
+    tail: int | None = option(None, "steps that each layer adds for late spikes (default: the model's own)")
     sparsity: float | None = option(None, "share of the weights that are zero for good")
     tau: float | None = option(None, "membrane time constant (steps)")
     learn_tau: bool | None = option(None, "learn one tau a layer (PLIF)")
@@ -96,9 +91,10 @@ class Settings:
     bias: bool | None = option(None, "biases in the connections")
     dropout: float | None = option(None, "probability, one mask for all time steps")
     surrogate: float | None = option(None, "alpha of the arctangent surrogate gradient")
-    loss: str = option(
-        "sum",
-        "answer over time: sum of the membranes' softmax; their mean, max, last; spikes of neurons with threshold 2",
+    loss: str | None = option(
+        None,
+        "answer over time: sum of the membranes' softmax; their mean, max, last; spikes of neurons with threshold 2 "
+        "(default: the model's own)",
         choices=tuple(READOUTS),
     )
 
@@ -118,7 +114,9 @@ class Settings:
         "cosine", "of it: it falls to 0 as a cosine, or as --schedule's onecycle", choices=("cosine", "onecycle")
     )
     weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
-    sigma: float | None = option(None, "width of delays at first (steps; default: half the taps; learnt triangle 1)")
+    sigma: float | None = option(
+        None, "width of delays at first (steps; default: half the taps; learnt triangle 1; recurrent ones 10)"
+    )
     sigma_share: float = option(0.25, "share of the epochs in which the width shrinks to its end")
 
     seed: int = option(0, "of everything random")
@@ -133,12 +131,7 @@ class Settings:
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
 
-    @classmethod
-    def recipe_for(cls, recipe: dict[str, Any], model: str) -> dict[str, Any]:
-        """A recipe without what it says of its network, if the model on the command line is of another kind."""
-        if not model or kind_of(model) is kind_of(recipe.get("model", "delay_snn_shd")):
-            return recipe
-        return {key: value for key, value in recipe.items() if key not in (*NETWORK, "model", "surrogate", "loss")}
+    recipe_for = staticmethod(recipe_for)
 
     @property
     def has_width(self) -> bool:
@@ -167,7 +160,7 @@ class Settings:
             if name in given and not used and value is not None and value is not False:
                 shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
                 return f"{why}, got --{name.replace('_', '-')}{shown}. Leave it out, or change the other."
-        return None
+        return unused_by_model(self, given)
 
 
 class Data(NamedTuple):
@@ -205,41 +198,29 @@ def load_data(settings: Settings) -> Data:
     return Data(snn_data.Part(train, chosen, augmentation(s), s.seed), valid, test)
 
 
-def kind_of(model: str) -> Any:
-    """The class of a registered model; None for an unknown name, which is refused when it is built."""
-    entry = registry.entries.get(model)
-    return next((cls for cls in registry.classes.values() if entry and entry.__module__ == cls.__module__), None)
-
-
 def build_model(settings: Settings, data: Data) -> Any:
-    """The network for this data: a DelaySNN, or another temporal model with its own values for what is not given."""
-    s = settings
-    arguments = {name: getattr(s, name) for name in NETWORK if getattr(s, name) is not None}
-    name = s.model or MODELS[s.dataset]
-    kind = kind_of(name)
-    if kind is not None and kind is not DelaySNN:
-        sizes: dict[str, Any] = dict(in_features=data.test[0][0].shape[1], num_classes=len(data.test.classes))
-        if s.surrogate is not None:
-            arguments["surrogate"] = ATan(s.surrogate)
-        if s.loss != "sum":
-            arguments["readout"] = READOUTS[s.loss]
-        return snnkit.create_model(name, **sizes, **arguments)
+    """The network for this data; what is not given has the model's own value."""
+    s, name = settings, settings.model or MODELS[settings.dataset]
+    arguments: dict[str, Any] = {key: getattr(s, key) for key in NETWORK if getattr(s, key) is not None}
+    arguments |= dict(in_features=data.test[0][0].shape[1], num_classes=len(data.test.classes))
     if s.surrogate is not None:
         arguments["surrogate"] = ATan(s.surrogate)
-    if s.loss == "spike_count":
-        arguments["output_threshold"] = 2.0  # the published code's
-    width = s.sigma if s.learn_width else None
-    if s.has_width and s.profile != "gauss":
-        width = s.sigma or 1.0  # a width of 0 has no gradient; where it is not learnt, SigmaSchedule sets it
-    learnt = LearntDelays(PROFILES[s.profile], width, s.learn_width)
-    return snnkit.create_model(
-        name,
-        in_features=data.test[0][0].shape[1],
-        num_classes=len(data.test.classes),
-        delays={"learnt": learnt, "fixed": FixedDelays(), "none": None}[s.delays],
-        readout=READOUTS[s.loss],
-        **arguments,
-    )
+    if s.loss is not None:
+        arguments["readout"] = READOUTS[s.loss]
+    if kind_of(name) is DelaySNN:
+        if s.loss == "spike_count":
+            arguments["output_threshold"] = 2.0  # the published code's
+        width = s.sigma if s.learn_width else None
+        if s.has_width and s.profile != "gauss":
+            width = s.sigma or 1.0  # a width of 0 has no gradient; where it is not learnt, SigmaSchedule sets it
+        learnt = LearntDelays(PROFILES[s.profile], width, s.learn_width)
+        arguments["delays"] = {"learnt": learnt, "fixed": FixedDelays(), "none": None}[s.delays]
+    if kind_of(name) is DelRecNet:
+        if s.max_delay is not None:  # the taps of its kernels; its own max_delay bounds the recurrent delays
+            arguments["feedforward"] = arguments.pop("max_delay")
+        if s.sigma is not None:
+            arguments["sigma"] = s.sigma
+    return snnkit.create_model(name, **arguments)
 
 
 def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.Optimizer], list[Any]]:
@@ -269,7 +250,7 @@ def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.O
             schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
     if not isinstance(model, DelaySNN):
         schedules += model.schedules(s.epochs)
-    elif model.sigma is not None and not s.learn_width:
+    if not s.learn_width and any(getattr(layer, "SIG", None) is not None for layer in model.delay_layers()):
         schedules.append(SigmaSchedule(model, int(s.sigma_share * s.epochs), s.sigma))
     return optimizers, schedules
 

@@ -1,0 +1,77 @@
+"""Which options of train_shd.py a temporal model has: what its network would not look at is refused, by name.
+
+A DelaySNN has them all. Another network has its own delays, profile and answer, and takes what its constructor takes.
+"""
+
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+import snnkit
+from snnkit.models import DelaySNN
+from snnkit.models import _registry as registry
+from snnkit.models._temporal import TemporalClassifier
+from snnkit.nn import DelayedRecurrence, DelayLinear
+
+# Arguments of the networks.
+NETWORK = "hidden max_delay kernel_count tail sparsity tau learn_tau v_threshold detach_reset".split()
+NETWORK += "filter_tau learn_filter bias dropout".split()
+# What a recipe says of its own network alone; a sigma fits the taps. And what it says of a DelaySNN's delays.
+OF_ITS_NETWORK = (*NETWORK, "model", "surrogate", "loss", "sigma")
+OF_ITS_DELAYS = ("delays", "profile", "learn_width")
+MODELS = {"digits": "delay_snn_digits", "shd": "delay_snn_shd", "gsc": "delay_snn_gsc_3l_1kc"}  # where none is given
+MODELS["psmnist"] = "delrec_psmnist_rec"
+
+
+def kind_of(model: str) -> Any:
+    """The class of a registered model; None for an unknown name, which is refused when it is built."""
+    return registry.owners.get(model)
+
+
+def recipe_for(recipe: dict[str, Any], model: str) -> dict[str, Any]:
+    """A recipe without what it says of its own network, if the model of the command line is another one.
+
+    A recipe that names no model says it of any DelaySNN.
+    """
+    delay_snn = kind_of(model) is DelaySNN
+    if not model or model == recipe.get("model") or (delay_snn and "model" not in recipe):
+        return recipe
+    left_out = OF_ITS_NETWORK if delay_snn else (*OF_ITS_NETWORK, *OF_ITS_DELAYS)
+    return {key: value for key, value in recipe.items() if key not in left_out}
+
+
+def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
+    """What to say if the model, other than a DelaySNN, would not look at one of these settings."""
+    name = settings.model or MODELS[settings.dataset]
+    kind = kind_of(name)
+    if kind is None or not issubclass(kind, TemporalClassifier):
+        return None
+    with torch.device("meta"):  # without memory or values
+        layers = list(snnkit.create_model(name).delay_layers())
+    own = "learnt" if layers else "none"
+    kernels = any(isinstance(layer, DelayLinear) for layer in layers)
+    recurrent = any(isinstance(layer, DelayedRecurrence) for layer in layers)
+    narrowing = any(getattr(layer, "SIG", None) is not None for layer in layers)
+    uses = {
+        "delays": (settings.delays == own, f"its delays are always {own}"),
+        "profile": (False, "the profile of its delays, if any, is its own"),
+        "learn_width": (False, "the width of its delays, if any, is its own"),
+        "sigma": (narrowing or recurrent, "it has no delays with a width"),
+        "sigma_share": (narrowing, "it has no delays whose width shrinks so"),
+        "lr_delay": (bool(layers), "it learns no delays"),
+        "schedule_delay": (bool(layers), "it learns no delays"),
+        "max_delay": (kernels, "it has no delay kernels"),
+        "tail": (kernels, "it has no delay kernels"),
+        "loss": (settings.loss != "spike_count", "its output neurons never fire"),
+    }
+    known = inspect.signature(kind.__init__).parameters
+    for option in (*NETWORK, "surrogate"):
+        uses.setdefault(option, (option in known, "it has no such argument"))
+    for option, (used, why) in uses.items():
+        value = getattr(settings, option)
+        if option in given and not used and value is not None and value is not False:
+            shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+            return f"--{option.replace('_', '-')}{shown} is no option of --model {name}: {why}. Leave it out."
+    return None
