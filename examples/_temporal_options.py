@@ -46,10 +46,13 @@ def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
     """What to say if the model, other than a DelaySNN, would not look at one of these settings."""
     name = settings.model or MODELS[settings.dataset]
     kind = kind_of(name)
+    if kind is DelaySNN and "decay_bias" in given and settings.decay_bias and not settings.bias:
+        return "--decay-bias finds no bias to decay without --bias. Leave it out, or add that."
     if kind is None or not issubclass(kind, TemporalClassifier):
         return None
     with torch.device("meta"):  # without memory or values
-        layers = list(snnkit.create_model(name).delay_layers())
+        model = snnkit.create_model(name)
+    layers, names = list(model.delay_layers()), [key for key, _ in model.named_parameters()]
     own = "learnt" if layers else "none"
     kernels = any(isinstance(layer, DelayLinear) for layer in layers)
     recurrent = any(isinstance(layer, DelayedRecurrence) for layer in layers)
@@ -64,6 +67,7 @@ def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
         "schedule_delay": (bool(layers), "it learns no delays"),
         "max_delay": (kernels, "it has no delay kernels"),
         "tail": (kernels, "it has no delay kernels"),
+        "decay_bias": (any(key.endswith("synapse.bias") for key in names) or settings.bias, "it has no biases"),
         "loss": (settings.loss != "spike_count", "its output neurons never fire"),
     }
     known = inspect.signature(kind.__init__).parameters

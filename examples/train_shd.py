@@ -114,6 +114,7 @@ class Settings:
         "cosine", "of it: it falls to 0 as a cosine, or as --schedule's onecycle", choices=("cosine", "onecycle")
     )
     weight_decay: float = option(1e-5, "of the weights; norms, biases and delays have none")
+    decay_bias: bool = option(False, "of the connections' biases, too")
     sigma: float | None = option(
         None, "width of delays at first (steps; default: half the taps; learnt triangle 1; recurrent ones 10)"
     )
@@ -154,6 +155,7 @@ class Settings:
             ("kernel_count", self.delays != "none", f"{which} has no delays"),
             ("tail", self.delays != "none", f"{which} has no delays"),
             ("learn_filter", self.filter_tau is not None, "there is no filter without --filter-tau"),
+            ("decay_bias", self.weight_decay > 0, "without --weight-decay nothing decays"),
             ("warmup", self.schedule == "cosine", f"--schedule {self.schedule} has no warm-up"),
         ):
             value = getattr(self, name)
@@ -228,8 +230,10 @@ def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.O
     s, groups = settings, model.parameter_groups()
     if s.optimizer not in list_optimizers():
         raise ValueError(f"Unknown optimizer {s.optimizer!r}.{nearest(s.optimizer, list_optimizers())}")
-    decayed, others = {"params": groups.weights, "weight_decay": s.weight_decay}, {"params": groups.others}
-    weights = create_optimizer_v2([decayed, others], s.optimizer, lr=s.lr, weight_decay=0.0)
+    biases = [p for name, p in model.named_parameters() if name.endswith("synapse.bias")] if s.decay_bias else []
+    others = [p for p in groups.others if not any(p is bias for bias in biases)]
+    decayed = {"params": [*groups.weights, *biases], "weight_decay": s.weight_decay}
+    weights = create_optimizer_v2([decayed, {"params": others}], s.optimizer, lr=s.lr, weight_decay=0.0)
     optimizers, schedules = [weights], list[Any]()
     if s.schedule == "onecycle":  # torch's defaults: up for 30 % of the epochs, and Adam's beta1 down meanwhile
         schedules.append(OneCycleLR(weights, s.lr, total_steps=s.epochs))

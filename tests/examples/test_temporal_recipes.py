@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from _run import check_settings
-from _settings import ABOUT, read_recipe
+from _settings import ABOUT, read_recipe, read_settings
 from train_shd import Settings, build_model, build_optimizers, load_data
 
 from tests.examples import EXAMPLES
@@ -46,6 +46,35 @@ def test_a_recipe_is_read_and_its_network_and_optimisers_are_built(path):
     assert model.num_classes == len(data.test.classes) and model.in_features == data.test.inputs
     trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if "delrec" in path.read_text()], ids=lambda path: path.stem)
+def test_in_delrecs_recipes_all_decays_but_norms_and_delays(path):
+    settings = Settings(**read_recipe(Settings, path))
+    model = build_model(settings, sizes(settings, path))
+    (weights, delays), _ = build_optimizers(model, settings)
+    decayed, others = ({id(p) for p in group["params"]} for group in weights.param_groups)
+    kept = {name for name, p in model.named_parameters() if id(p) in others}
+    assert [group["weight_decay"] for group in weights.param_groups] == [settings.weight_decay, 0] != [0, 0]
+    assert id(model.head.synapse.bias) in decayed and all(".norm." in name for name in kept)
+    assert delays.param_groups[0]["weight_decay"] == 0
+
+
+def test_biases_decay_only_on_demand_and_where_there_are_some():
+    data = SimpleNamespace(test=Sized(4, range(2)))
+    for options, names in ({"decay_bias": True}, {"weight", "bias"}), ({}, {"weight"}):
+        settings = Settings(model="delay_snn_digits", hidden=(3,), bias=True, **options)
+        model = build_model(settings, data)
+        (weights, _), _ = build_optimizers(model, settings)
+        decayed = {id(p) for p in weights.param_groups[0]["params"]}
+        assert {name.split(".")[-1] for name, p in model.named_parameters() if id(p) in decayed} == names
+    for options, message in (
+        ("--decay-bias", "finds no bias to decay without --bias"),
+        ("--model radlif_shd --decay-bias", "--decay-bias is no option of --model radlif_shd: it has no biases"),
+        ("--bias --decay-bias --weight-decay 0", "without --weight-decay nothing decays"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            read_settings(Settings, options.split(), "")
 
 
 def test_the_delays_rate_follows_a_cycle_of_its_own_height():
