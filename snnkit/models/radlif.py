@@ -8,6 +8,7 @@ Differs from the paper's code:
 
 * Neurons start at zero. There u, w and s are drawn from [0, 1) at each forward pass, in evaluation, too, so that
   accuracies are random numbers (``random_start=True``).
+* A neuron fires at u >= 1, there at u > 1: another number only for a membrane that is exactly 1.
 * With ``lengths`` padded steps touch neither norms nor answer.
 * V is stored transposed, as (target, source), and its diagonal, which counts as 0 there and here, is 0 where loaded.
 """

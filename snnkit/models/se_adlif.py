@@ -5,7 +5,10 @@ which keeps the discrete neuron as stable as the continuous one; no norms, no de
 SE-adLIF -> dropout; leaky membranes with tau 15 give the answer: the sum of their softmax over time (SHD) or their mean
 (SSC), from step 10 on.
 
-Differs from the paper's code: nothing in the numbers. Steps are counted from ``lengths``, not from block indices.
+Differs from the paper's code:
+
+* A neuron fires at v >= 1, there at v > 1: another number only for a membrane that is exactly 1.
+* Steps are counted from ``lengths``, not from block indices.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit import equations
-from snnkit.equations.surrogates import SLAYER
+from snnkit.equations.surrogates import SLAYER, Surrogate
 from snnkit.models._delay_layers import require_builders, require_sizes
 from snnkit.models._registry import variant, variants
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
@@ -28,6 +31,7 @@ from snnkit.nn.recurrent import Recurrent
 from snnkit.nn.time import Stateful, require_time_first
 
 TAU_U, TAU_W, TAU_OUT = (5.0, 25.0), (60.0, 300.0), 15.0
+PUBLISHED = SLAYER(5.0, 1.0)
 
 
 class _Ranged(Neuron):
@@ -37,30 +41,29 @@ class _Ranged(Neuron):
     [0, 1], b in [0, 2]; they start uniform on these ranges.
     """
 
-    def __init__(self, size: int, q: float) -> None:
-        middle = dict(tau_u=sum(TAU_U) / 2, tau_w=sum(TAU_W) / 2, q=q, surrogate=SLAYER(5.0, 1.0))
-        super().__init__(learn=("a", "b"), shape=(size,), **middle)
-        for name in ("omega_u", "omega_w"):
-            self.register_parameter(name, nn.Parameter(torch.empty(size)))
-        self._tensor_names = {**self._tensor_names, "omega_u": "tau_u", "omega_w": "tau_w"}
-        self._plan = self._planned()
-        for name, high in self._highest():
-            nn.init.uniform_(self.get_parameter(name), 0.0, high)
+    highest: ClassVar[dict[str, float]] = {"omega_u": 1.0, "omega_w": 1.0, "a": 1.0, "b": 2.0}
+    stretched: ClassVar[dict[str, tuple[str, float, float]]] = {
+        "omega_u": ("tau_u", *TAU_U), "omega_w": ("tau_w", *TAU_W)
+    }  # fmt: skip
 
-    @staticmethod
-    def _highest() -> tuple[tuple[str, float], ...]:
-        return ("omega_u", 1.0), ("omega_w", 1.0), ("a", 1.0), ("b", 2.0)
+    def __init__(self, size: int, surrogate: Surrogate = PUBLISHED, **numbers: Any) -> None:
+        learn = [name for name in self.highest if name not in self.stretched]
+        super().__init__(learn=learn, shape=(size,) if learn else (), surrogate=surrogate, **numbers)
+        for name in self.stretched:
+            self.register_parameter(name, nn.Parameter(torch.empty(size)))
+        self._tensor_names = {**self._tensor_names, **{name: tau for name, (tau, _, _) in self.stretched.items()}}
+        self._plan = self._planned()
+        for name, high in self.highest.items():
+            nn.init.uniform_(self.get_parameter(name), 0.0, high)
 
     def _tensors(self) -> dict[str, Tensor]:
         given = super()._tensors()
-        for name, (low, high) in (("tau_u", TAU_U), ("tau_w", TAU_W)):
-            given[name] = low + given[name].double() * (high - low)
-        return given
+        return given | {t: low + given[t].double() * (high - low) for t, low, high in self.stretched.values()}
 
     @torch.no_grad()
     def clamp_(self) -> None:
         """Clamp omega, a and b in place into their ranges. Once a step."""
-        for name, high in self._highest():
+        for name, high in self.highest.items():
             self.get_parameter(name).clamp_(0.0, high)
 
 
@@ -69,11 +72,32 @@ class RangedSEAdLIF(_Ranged):
 
     equation = equations.SEAdLIF
 
+    def __init__(self, size: int, q: float, surrogate: Surrogate = PUBLISHED) -> None:
+        super().__init__(size, surrogate, q=q)
+
 
 class RangedEFAdLIF(_Ranged):
     """EF-adLIF whose time constants are trained within their ranges."""
 
     equation = equations.EFAdLIF
+
+    def __init__(self, size: int, q: float, surrogate: Surrogate = PUBLISHED) -> None:
+        super().__init__(size, surrogate, q=q)
+
+
+class RangedLIF(_Ranged):
+    """The paper's baseline: LIF that decays by exp(-1 / tau_u), tau_u trained within its range; no adaptation."""
+
+    equation = equations.LIF
+    highest: ClassVar[dict[str, float]] = {"omega_u": 1.0}
+    stretched: ClassVar[dict[str, tuple[str, float, float]]] = {"omega_u": ("tau", *TAU_U)}
+
+    def __init__(self, size: int, surrogate: Surrogate = PUBLISHED) -> None:
+        super().__init__(size, surrogate, detach_reset=True)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        # LIF's 1 - 1 / tau is the decay exp(-1 / tau_u).
+        return {name: -1.0 / torch.expm1(-1.0 / tau_u) for name, tau_u in super()._tensors().items()}
 
 
 class FromStep(Stateful):
@@ -110,8 +134,11 @@ class SEAdLIFNet(TemporalClassifier):
     Args:
         in_features, num_classes: sizes of input and answer.
         hidden: neurons of each hidden layer.
-        symplectic: SE-adLIF; False: EF-adLIF (Euler forward), whose checkpoints do not carry over.
+        symplectic: SE-adLIF; False: EF-adLIF (Euler forward). Weights of one are wrong for the other: our files are
+            refused then. A file of the authors' code does not say which of the two it holds: you have to know.
         q: strength of the adaptation. Default: 120 (SE), 60 (EF).
+        adaptive: False: LIF neurons with a trained tau_u, the paper's baseline; ``symplectic`` and ``q`` have no say.
+        surrogate: of the neurons.
         dropout: probability of a spike to be dropped, a fresh mask at each step.
         first_step: steps before it do not count for the answer.
         readout: class of ``snnkit.nn.readout``. None: the answer is the output membrane of each step.
@@ -128,26 +155,33 @@ class SEAdLIFNet(TemporalClassifier):
     """
 
     official_weights: ClassVar[str] = "the authors of SE-adlif released none."
+    must_match: ClassVar[tuple[str, ...]] = ("symplectic",)
 
     def __init__(
         self, in_features: int = 140, hidden: Sequence[int] = (360, 360), num_classes: int = 20,
         symplectic: bool = True, q: float | None = None, dropout: float = 0.15, first_step: int = 10,
-        readout: Callable[[], nn.Module] | None = SumOfSoftmax,
+        readout: Callable[[], nn.Module] | None = SumOfSoftmax, adaptive: bool = True,
+        surrogate: Surrogate = PUBLISHED,
     ) -> None:  # fmt: skip
         super().__init__()
         require_builders(readout=readout)
         require_sizes(in_features=in_features, num_classes=num_classes,
                       **{f"hidden[{i}]": size for i, size in enumerate(hidden)})  # fmt: skip
         self.in_features, self.num_classes, self.num_features = in_features, num_classes, hidden[-1]
-        kind, usual = (RangedSEAdLIF, 120.0) if symplectic else (RangedEFAdLIF, 60.0)
         self.blocks = nn.ModuleList(
             TemporalBlock(
-                _linear(inputs, outputs), Recurrent(kind(outputs, usual if q is None else q), outputs),
-                dropout=nn.Dropout(dropout),
+                _linear(inputs, outputs), Recurrent(self._neurons(outputs), outputs), dropout=nn.Dropout(dropout)
             )
             for inputs, outputs in zip([in_features, *hidden[:-1]], hidden, strict=True)
         )  # fmt: skip
         self.head = self.make_head(num_classes)
+
+    def _neurons(self, size: int) -> Neuron:
+        given = self.arguments
+        if not given["adaptive"]:
+            return RangedLIF(size, given["surrogate"])
+        kind, usual = (RangedSEAdLIF, 120.0) if given["symplectic"] else (RangedEFAdLIF, 60.0)
+        return kind(size, usual if given["q"] is None else given["q"], given["surrogate"])
 
     def make_head(self, num_classes: int) -> TemporalHead:
         """Linear and membranes that decay by exp(-1 / 15)."""
@@ -175,4 +209,5 @@ variants(
     se_adlif_ssc_2l=variant("80.44", **SSC),
     ef_adlif_shd_2l=variant(symplectic=False),
     ef_adlif_ssc_2l=variant(symplectic=False, **SSC),
+    lif_ssc_2l=variant(adaptive=False, surrogate=SLAYER(5.0, 0.25), **SSC),
 )

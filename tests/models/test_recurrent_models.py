@@ -23,6 +23,7 @@ COUNTS = {
     "rlif_shd": "sparch_shd_rlif_3x1024", "lif_shd": "sparch_shd_lif_3x1024",
     "delay_snn_gsc_2l_1kc": "delay_snn_ssc_2l_1kc", "delay_snn_gsc_2l_2kc": "delay_snn_ssc_2l_2kc",
     "delay_snn_gsc_3l_1kc": "delay_snn_ssc_3l_1kc", "delay_snn_gsc_3l_2kc": "delay_snn_ssc_3l_2kc",
+    "lif_ssc_2l": "lif_ssc_2l_seadlif_repo",
 }  # fmt: skip
 SAME = """
 delay_snn_ssc_2l_1kc delay_snn_ssc_2l_2kc delay_snn_ssc_3l_1kc delay_snn_ssc_3l_2kc delrec_shd_rec delrec_shd_recff
@@ -121,6 +122,36 @@ def test_an_se_adlif_network_gives_the_official_numbers():
     assert distance(model(x.transpose(0, 1)).transpose(0, 1), numbers["output/out_seq"]) < 1e-9
 
 
+def test_the_lif_baseline_of_baronig_et_al_gives_the_official_numbers():
+    numbers = fixture("se_adlif_lif_cell")
+    model = SEAdLIFNet(10, (12,), 5, adaptive=False, dropout=0.0).double()  # SLAYER(5, 1): c = 0.4
+    state = {f"l1.{key[6:]}": torch.from_numpy(numbers[key]) for key in numbers.names("state/")}
+    head = {f"out_layer.{key}": value for key, value in model.head.synapse.state_dict().items()}
+    snnkit.load_checkpoint(model, state | head)
+    x = t(numbers["input/x"]).requires_grad_()
+    block = model.blocks[0]
+    s, traces = block.neuron(block.synapse(x.transpose(0, 1)), record=("v",))
+    s, u = s.transpose(0, 1), traces["v"].transpose(0, 1)
+    loss = (s * t(numbers["input/loss_weight"])).sum() + (u * t(numbers["input/loss_weight_u"])).sum()
+    loss.backward()
+    assert np.array_equal(s.detach().numpy(), numbers["output/spike"])
+    assert distance(u, numbers["output/u_after_reset"]) < 1e-9 and distance(loss, numbers["loss"]) < 1e-9
+    assert distance(x.grad, numbers["grad_input/x"]) < 1e-9
+    own = dict(block.named_parameters())
+    for key in numbers.names("grad/"):
+        ours = names(model, [f"l1.{key[5:]}"])[f"l1.{key[5:]}"].removeprefix("blocks.0.")
+        assert distance(own.pop(ours).grad, numbers[key]) < 1e-9, key
+    assert not own
+
+
+def test_a_file_of_se_neurons_is_refused_by_a_network_of_ef_neurons(tmp_path):
+    snnkit.save_checkpoint(SEAdLIFNet(6, (8,), 3), tmp_path / "se.safetensors")
+    with pytest.raises(ValueError, match=r"saved with symplectic=True, this model has symplectic=False"):
+        snnkit.load_checkpoint(SEAdLIFNet(6, (8,), 3, symplectic=False), tmp_path / "se.safetensors")
+    with pytest.raises(ValueError, match=r"saved with symplectic=True, got symplectic=False"):
+        snnkit.load_model(tmp_path / "se.safetensors", symplectic=False)
+
+
 class Mask(nn.Module):
     """Dropout with the mask that the official run drew."""
 
@@ -167,6 +198,7 @@ MODELS = {
     "both ways": lambda: RadLIFNet(6, (8, 9), 3, bidirectional=True),
     "layer norm": lambda: RadLIFNet(6, (8, 9), 3, layer_norm=True, recurrent=False, adaptive=False),
     "se": lambda: SEAdLIFNet(6, (8, 9), 3, first_step=2),
+    "baronig": lambda: SEAdLIFNet(6, (8, 9), 3, first_step=2, adaptive=False),
     "delrec": lambda: DelRecNet(6, (8, 9), 3, feedforward=5),
     "delrec raw": lambda: snnkit.create_model(
         "delrec_ssc_recff", in_features=6, hidden=(8, 9), num_classes=3, feedforward=5
