@@ -25,7 +25,7 @@ def test_every_training_is_one_that_its_script_accepts(family, data, tiny):
     )
     given = [*small_sets.arguments(family, data, tiny), "--root", str(EXAMPLES / data)]
     settings, _ = read.read_settings(script.Settings, given, "")
-    assert settings.on_device and settings.size % 16 == 0
+    assert settings.on_device and (settings.size % 16 == 0 or settings.size == 34)  # or the sensor of N-MNIST
     vision.build_model(settings, 3 if data == "cifar10_jpeg" else 2, 10, torch.device("cpu"))
 
 
