@@ -12,6 +12,7 @@ from snnkit.nn.delay import DelayConv1d, DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence, HalfNormalDelays, SpreadSchedule, UniformDelays
 from snnkit.nn.depthwise import DepthwiseMixer
 from snnkit.nn.integer import IELIF
+from snnkit.nn.local_delay import LocalDelayLinear
 from snnkit.nn.max_embed import (
     FlatStem,
     MaxEmbedding,
@@ -99,6 +100,7 @@ __all__ = [
     "LSQConv2d",
     "LSQLinear",
     "LastStep",
+    "LocalDelayLinear",
     "MaxEmbedding",
     "MaxOverTime",
     "MaxStem",

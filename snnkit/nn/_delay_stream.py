@@ -33,6 +33,8 @@ class Streamed(Positioned):
     weight: nn.Parameter
     in_features: int
     out_features: int
+    places = 1
+    """Rows of x that one step of one sample has."""
 
     def kernel(self) -> Tensor:
         """Dense kernel ``[out, in / groups, K]``; tap k is a delay of K - 1 - k steps."""
@@ -94,8 +96,9 @@ class Prepared:
         """Why events do not pay for a chunk; None if they do."""
         T, B, inputs = x.shape
         if self._columns is None:
-            if T * B > self._layer.max_delay:
-                return f"{T * B} rows at the start of a stream, more than K = {self._layer.max_delay}"
+            rows = T * B // self._layer.places
+            if rows > self._layer.max_delay:
+                return f"{rows} rows at the start of a stream, more than K = {self._layer.max_delay}"
             self.columns()
         if T * B * self._entries <= self._most:
             return None

@@ -39,7 +39,8 @@ class AxonalDelay(Positioned):
 
     Parameters: ``P`` and ``SIG``, ``[1, C]``. ``discretize()`` gives whole delays: one tap, of 1, so that spikes stay
     spikes. Call it as ``layer(x, tail=0)``; the output has ``T + tail`` steps. Inside ``snnkit.carry`` the last
-    K - 1 steps of the input are the state. Call ``clamp_()`` after each step of the optimiser.
+    K - 1 steps of the input are the state; each step is a sum over all K taps, also where few inputs are not 0. Call
+    ``clamp_()`` after each step of the optimiser.
 
     >>> layer = AxonalDelay(2, max_delay=4, profile=Bilinear())
     >>> layer.delay = torch.tensor([0.0, 2.0])

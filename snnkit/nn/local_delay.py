@@ -6,16 +6,15 @@ along them, and a layer that has the same synapses at every place sees the shift
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from snnkit.nn._delay_checks import require_sizes
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.time import require_tensor
-from snnkit.ops.delayed_sum import delayed_sum
 
 
 class LocalDelayLinear(DelayLinear):
@@ -29,6 +28,9 @@ class LocalDelayLinear(DelayLinear):
         max_delay: K, number of taps in time.
         keywords: ``kernel_count``, ``bias``, ``profile``, ... of ``DelayLinear(window, out_features, max_delay)``; its
             parameters are these.
+
+    Inside ``snnkit.carry`` it streams as ``DelayLinear`` does: where few inputs are not 0, each is scattered to the
+    places that hear it.
 
     Raises:
         ValueError: a size below 1, a stride above the window (channels that nobody hears); an input of another shape.
@@ -58,18 +60,24 @@ class LocalDelayLinear(DelayLinear):
         require_tensor(self, x)
         if x.ndim != 3 or x.shape[2] != self.channels:
             raise ValueError(f"LocalDelayLinear expects [T, B, {self.channels}], got {tuple(x.shape)}.")
-        past = None
-        if self.in_carry:
-            if tail:
-                raise ValueError(f"LocalDelayLinear: tail must be 0 inside snnkit.carry, got {tail}.")
-            before, line = self.carried(x.shape[1], x.shape[2:]), self.max_delay - 1
-            old = x.new_zeros(line, *x.shape[1:]) if before is None else before["past"].transpose(0, 1).to(x.dtype)
-            heard = torch.cat([old, x])
-            self.keep({"past": heard[len(heard) - line :].transpose(0, 1)}, {"past": 0.0})
-            past = self.windows(old)
-        y = delayed_sum(self.windows(x), self.kernel(), tail=tail, past=past)
-        y = y if self.bias is None else y + self.bias.to(y.dtype)
+        y = self._sum(self.windows(x), tail)
         return y.view(len(y), x.shape[1], self.places, self.out_features)
+
+    def path(self, x: Tensor) -> str:
+        """Say in one line which way a call with ``x [T, B, channels]`` takes, here and now (see ``DelayLinear``)."""
+        return super().path(self.windows(x))
+
+    # The sum over a window takes the places for samples; to a carry block a sample has all its places.
+
+    def carried(self, batch: int, features: Sequence[int] | None = None) -> dict[str, Tensor] | None:
+        """The state of each place of each sample, ``[B places, ...]``."""
+        state = super().carried(batch // self.places, (self.channels,))
+        return None if state is None else {name: value.flatten(0, 1) for name, value in state.items()}
+
+    def keep(self, state: Mapping[str, Tensor], initial: Mapping[str, Tensor | float]) -> None:
+        """Hand the state ``[B places, ...]`` on."""
+        rows = {name: value.unflatten(0, (len(value) // self.places, self.places)) for name, value in state.items()}
+        super().keep(rows, initial)
 
     def extra_repr(self) -> str:
         """What differs from the defaults."""

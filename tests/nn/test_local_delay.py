@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import snnkit
+from snnkit.nn import _delay_stream
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.local_delay import LocalDelayLinear
 from snnkit.ops.delay import Triangle
@@ -48,6 +49,51 @@ def test_chunks_in_carry_are_the_whole(max_delay):
     with snnkit.carry(local):
         parts = torch.cat([local(part) for part in x.split((1, 5, 3))])
     torch.testing.assert_close(parts, local(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_stream_goes_event_by_event_where_path_says_so_and_a_reset_sample_forgets():
+    local, x = layer(bias=True).discretize(), torch.eye(11, dtype=torch.float64).repeat(2, 1)[:20, None].repeat(1, 2, 1)
+    x[:, 1] = x[:, 1].roll(4, 1)  # one spike a step and sample
+    x[7:9] = torch.randn(2, 2, 11, dtype=torch.float64)
+    said = []
+    with torch.no_grad(), snnkit.carry(local) as state:
+        parts = []
+        for part in x.split([1] * 7 + [2] + [1] * 11):
+            said.append(local.path(part).split()[0])
+            parts.append(local(part))
+        state.reset(torch.tensor([True, False]))
+        later = local(x[:3])
+    assert said == ["events"] * 7 + ["conv1d;"] + ["events"] * 11
+    torch.testing.assert_close(torch.cat(parts), local(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(later[:, 0], local(x)[:3, 0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(later[:, 1], local(torch.cat([x, x[:3]]))[20:, 1], rtol=1e-12, atol=1e-12)
+
+
+def test_events_are_taken_as_the_path_says(monkeypatch):
+    local, calls = layer().discretize(), []
+    taken = _delay_stream._by_events
+    monkeypatch.setattr(_delay_stream, "_by_events", lambda *given: calls.append(1) or taken(*given))
+    with torch.no_grad(), snnkit.carry(local):
+        for step in torch.eye(11, dtype=torch.float64)[:, None].split(1):
+            assert local.path(step).startswith("events")
+            local(step)
+    assert len(calls) == 11
+
+
+def test_a_stream_of_another_batch_is_refused_by_the_number_of_samples():
+    local = layer()
+    with snnkit.carry(local):
+        local(torch.zeros(4, 2, 11, dtype=torch.float64))
+        with pytest.raises(ValueError, match="holds a state for 2 samples, got 3"):
+            local(torch.zeros(4, 3, 11, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 11), (4, 0, 11)])
+def test_empty_inputs_stream_too(shape):
+    local = layer()
+    with snnkit.carry(local):
+        for _ in range(2):
+            assert local(torch.zeros(shape, dtype=torch.float64)).shape == (*shape[:2], 6, 3)
 
 
 def test_rounded_delays_take_whole_steps():
