@@ -1,17 +1,18 @@
 """Batches for one process or several, and the augmentation that a script's settings ask for."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from _tripled import Tripled
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from snnkit import data
-from snnkit.data import Batch, Dataset, EpochSampler, OnDevice, collate
+from snnkit.data import Batch, Dataset, EpochSampler, OnDevice, Part, collate
 
 LARGEST = 2**31  # bytes of a data set that is kept on the device
 
@@ -121,3 +122,9 @@ def augmentation(settings: Any) -> data.Compose | None:
     ]
     chosen = [transform for transform in transforms if transform is not None]
     return data.Compose(chosen) if chosen else None
+
+
+def training_part(dataset: Dataset, indices: Sequence[int], settings: Any) -> Dataset:
+    """The samples to train on, augmented as the settings ask for."""
+    part = Part(dataset, indices, augmentation(settings), settings.seed)
+    return Tripled(part, settings.triple, settings.seed) if settings.triple else part

@@ -42,7 +42,7 @@ class Position:
 
 
 LEAST = {"seed": 0, "epochs": 1, "batch": 1, "workers": 0, "checkpoint_steps": 0, "stop_after": 0, "tail": 0}
-LEAST |= {"steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1, "warmup": 0}
+LEAST |= {"triple": 0, "steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1, "warmup": 0}
 LEAST |= {"size": 1, "accumulate": 1, "cooldown": 0, "crop_pad": 0, "mix_until": 0, "shift": 0}
 POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma", "teacher_tau")
 POSITIVE += ("window_ms", "surface_ms", "unit_us")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from _batches import augmentation, batch_loader, on_device
+from _batches import batch_loader, on_device, training_part
 from _checkpoint import seed_all
 from _report import Score, say_firing, write_report
 from _run import Position, Run, check_settings
@@ -65,6 +65,11 @@ class Settings:
     channel_jitter: float = option(0.0, "augmentation: move each spike by a normal number of inputs", of="digits, shd")
     time_mask: int = option(0, "augmentation: silence up to so many steps", of="digits, shd")
     neuron_mask: int = option(0, "augmentation: silence up to so many neighbouring inputs", of="digits, shd")
+    triple: int = option(
+        0,
+        "augmentation: 3 samples for each: itself; its inputs each shifted by up to so many steps; a blend of two",
+        of="digits, shd",
+    )
     cutmix: float = option(0.0, "augmentation: probability of CutMix along time", of="digits, shd")
 
     # None: the model's own value
@@ -178,7 +183,7 @@ def load_data(settings: Settings) -> Data:
     s = settings
     if s.dataset == "digits":
         train, valid, test = (snn_data.Digits(split, s.steps, s.validation) for split in ("train", "valid", "test"))
-        return Data(snn_data.Part(train, range(len(train)), augmentation(s), s.seed), valid, test)
+        return Data(training_part(train, range(len(train)), s), valid, test)
     if not s.root:
         wanted = {"shd": "shd_train.h5 and shd_test.h5", "gsc": "a folder a word", "psmnist": "MNIST's idx files"}
         raise ValueError(f"--dataset {s.dataset} needs --root, the folder with {wanted[s.dataset]}.")
@@ -197,7 +202,7 @@ def load_data(settings: Settings) -> Data:
     except FileNotFoundError:  # SHD has none, and the test set is no substitute
         chosen, held_out = snn_data.split_validation(len(train), round(s.validation * len(train)), seed=1234)
         valid = snn_data.Part(train, held_out)
-    return Data(snn_data.Part(train, chosen, augmentation(s), s.seed), valid, test)
+    return Data(training_part(train, chosen, s), valid, test)
 
 
 def build_model(settings: Settings, data: Data) -> Any:
