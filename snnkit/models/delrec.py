@@ -4,7 +4,8 @@ New here: neurons hear each other after learnt delays, spread over a triangle th
 ``snnkit.nn.DelayedRecurrence``). Two forms: for SHD linear -> batch norm -> neurons -> dropout, the first layer without
 recurrence, read from membranes that never fire; for SSC and permuted sequential MNIST linear -> dropout of the current
 -> recurrent neurons, without norm, read from the last linear layer itself. "Rec + Ff" has delays in the linear layers,
-too.
+too; "ff" there alone, "plain" has none. The paper compares the four at about ten thousand parameters ("equiparam"):
+the form for SHD without norms and biases.
 
 Differs from the paper's code:
 
@@ -45,7 +46,10 @@ class DelRecNet(TemporalClassifier):
         in_features, num_classes: sizes of input and answer.
         hidden: neurons of each hidden layer.
         recurrent_first: whether the first hidden layer hears itself, too.
+        recurrent: neurons hear each other; False: no recurrent connections at all.
         normed: the form for SHD (batch norms, membranes, dropout of spikes), else that for SSC.
+        batch_norm: False: the form for SHD without its norms; linear layers start as torch's then.
+        bias: of the linear layers.
         feedforward: taps K of delays in the linear layers ("Rec + Ff"); None: no delays there.
         feedforward_ends: delays in the first and the last linear layer, too.
         tail: steps that each layer of delays adds at the end. Default: (K - 1) // 2 if normed, else 0. Inside ``carry``
@@ -83,7 +87,8 @@ class DelRecNet(TemporalClassifier):
         detach_reset: bool = True, surrogate: Surrogate = SURROGATE, dropout: float = 0.4,
         recurrent_dropout: float = 0.2, synaptic: bool = False, learn_spread: bool = False, sigma: float = 10.0,
         start: UniformDelays | HalfNormalDelays = START, max_delay: int = 60,
-        readout: Callable[[], nn.Module] | None = SumOfSoftmax,
+        readout: Callable[[], nn.Module] | None = SumOfSoftmax, recurrent: bool = True, batch_norm: bool = True,
+        bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         require_builders(readout=readout)
@@ -100,25 +105,27 @@ class DelRecNet(TemporalClassifier):
             synapse = self._synapse(inputs, outputs, end=i == 0)
             lif = LIF(tau=tau, v_reset=v_reset, detach_reset=detach_reset, decay_input=False, surrogate=surrogate)
             neuron: nn.Module = lif
-            if i or recurrent_first:
+            if recurrent and (i or recurrent_first):
                 neuron = DelayedRecurrence(
                     lif, outputs, max_delay, synaptic, learn_spread, sigma, recurrent_dropout, start
                 )
             drop = TimeDropout(dropout)
-            parts = dict(norm=BatchNorm(outputs), dropout=drop) if normed else dict(current_dropout=drop)
+            parts: dict[str, nn.Module] = dict(dropout=drop) if normed else dict(current_dropout=drop)
+            if normed and batch_norm:
+                parts["norm"] = BatchNorm(outputs)
             extra = self.tail if isinstance(synapse, DelayLinear) else 0
             blocks.append(TemporalBlock(synapse, neuron, **parts, extra=extra))
         self.blocks = nn.ModuleList(blocks)
         self.head = self.make_head(num_classes)
 
     def _synapse(self, inputs: int, outputs: int, end: bool) -> nn.Linear | DelayLinear:
-        """A linear layer, with delays or without; kaiming uniform (relu) in the form for SHD, else torch's default."""
+        """A linear layer, with delays or without; kaiming uniform (relu) before a norm, else torch's default."""
         given = self.arguments
         taps = None if end and not given["feedforward_ends"] else given["feedforward"]
         delays = None if taps is None else LearntDelays(UnitTriangle())
-        if delays is None and not given["normed"]:
-            return nn.Linear(inputs, outputs)
-        return connection(inputs, outputs, taps or 1, delays, kernel_count=1, bias=True, sparsity=0.0)
+        if delays is None and not (given["normed"] and given["batch_norm"]):
+            return nn.Linear(inputs, outputs, bias=given["bias"])
+        return connection(inputs, outputs, taps or 1, delays, kernel_count=1, bias=given["bias"], sparsity=0.0)
 
     def make_head(self, num_classes: int) -> TemporalHead:
         """Linear and, in the form for SHD, membranes."""
@@ -130,8 +137,8 @@ class DelRecNet(TemporalClassifier):
 
     @property
     def sigma(self) -> float:
-        """The spread of now, in steps."""
-        return next(float(layer.sigma) for layer in self.modules() if isinstance(layer, DelayedRecurrence))
+        """The spread of now, in steps; 0 without recurrent delays."""
+        return next((float(layer.sigma) for layer in self.modules() if isinstance(layer, DelayedRecurrence)), 0.0)
 
     def set_sigma(self, value: float) -> None:
         """Set the spread of all layers; 10 at first and 0.06 at the end in the paper."""
@@ -140,8 +147,9 @@ class DelRecNet(TemporalClassifier):
                 layer.set_sigma(value)
 
     def schedules(self, epochs: int) -> list[Any]:
-        """The spread's."""
-        return [SpreadSchedule(self, epochs)]
+        """The spread's, if there are recurrent delays."""
+        recurrent = any(isinstance(layer, DelayedRecurrence) for layer in self.modules())
+        return [SpreadSchedule(self, epochs)] if recurrent else []
 
 
 RAW: dict[str, Any] = dict(
@@ -149,11 +157,22 @@ RAW: dict[str, Any] = dict(
     learn_spread=True, start=HalfNormalDelays(12.0), readout=SumOverTime,
 )  # fmt: skip
 SSC: dict[str, Any] = dict(**RAW, hidden=(256, 256, 256), num_classes=35, recurrent_dropout=0.3)
+SSC_FF: dict[str, Any] = dict(**SSC, feedforward=31, feedforward_ends=True)
+SMALL: dict[str, Any] = dict(batch_norm=False, bias=False, tau=2.0)
+SMALL_FF: dict[str, Any] = dict(**SMALL, feedforward=25, tail=0)
 variants(
     DelRecNet,
     delrec_shd_rec=variant("93.39"),
     delrec_shd_recff=variant("93.73", feedforward=25),
     delrec_ssc_rec=variant("82.58", **SSC),
-    delrec_ssc_recff=variant("82.19", **SSC, feedforward=31, feedforward_ends=True),
+    delrec_ssc_recff=variant("82.19", **SSC_FF),
     delrec_psmnist_rec=variant("96.21", **RAW, in_features=1, hidden=(64, 212, 212), num_classes=10),
+    delrec_shd_plain=variant(recurrent=False),
+    delrec_shd_ff=variant(recurrent=False, feedforward=25),
+    delrec_ssc_plain=variant(**SSC, recurrent=False),
+    delrec_ssc_ff=variant(**SSC_FF, recurrent=False),
+    delrec_equiparam_shd_plain=variant(**SMALL, hidden=(52, 52), recurrent=False),
+    delrec_equiparam_shd_ff=variant(**SMALL_FF, hidden=(42, 42), recurrent=False),
+    delrec_equiparam_shd_rec=variant(**SMALL, hidden=(42, 42)),
+    delrec_equiparam_shd_recff=variant(**SMALL_FF, hidden=(38, 38)),
 )

@@ -10,7 +10,7 @@ from torch import nn
 import snnkit
 from snnkit.models import DelRecNet, RadLIFNet, SEAdLIFNet
 from snnkit.models.se_adlif import FromStep
-from snnkit.nn import MeanOverTime, SumOfSoftmax, SumOverTime
+from snnkit.nn import MeanOverTime, SumOfSoftmax, SumOverTime, UniformDelays
 from snnkit.nn.losses import cross_entropy
 from tests.models.official import distance, load, names
 from tests.models.shrink import full_size
@@ -28,11 +28,13 @@ COUNTS = {
 SAME = """
 delay_snn_ssc_2l_1kc delay_snn_ssc_2l_2kc delay_snn_ssc_3l_1kc delay_snn_ssc_3l_2kc delrec_shd_rec delrec_shd_recff
 delrec_ssc_rec delrec_ssc_recff delrec_psmnist_rec se_adlif_shd_2l se_adlif_shd_1l se_adlif_ssc_2l ef_adlif_shd_2l
-ef_adlif_ssc_2l
+ef_adlif_ssc_2l delrec_shd_plain delrec_shd_ff delrec_ssc_plain delrec_ssc_ff delrec_equiparam_shd_plain
+delrec_equiparam_shd_ff delrec_equiparam_shd_rec delrec_equiparam_shd_recff
 """.split()
 KEYS = {
     "radlif_shd": "sparch_shd_radlif_3x1024", "adlif_shd": "sparch_shd_adlif_3x1024",
-    **{n: n for n in SAME if n.startswith(("delrec", "delay_snn")) or n in ("se_adlif_shd_2l", "se_adlif_ssc_2l")},
+    **{n: n for n in SAME if n.startswith("delay_snn") or n.endswith(("_rec", "_recff")) and "equiparam" not in n},
+    **{n: n for n in ("se_adlif_shd_2l", "se_adlif_ssc_2l")},
 }  # fmt: skip
 
 
@@ -188,6 +190,34 @@ def test_a_delrec_network_gives_the_official_numbers(name):
     assert rates["blocks.1.neuron.neuron"] == pytest.approx(float(numbers["rate/layers.8"]), abs=1e-12)
 
 
+def test_the_small_delrec_network_is_the_large_one_without_norms_and_biases():
+    torch.manual_seed(0)
+    sizes = dict(in_features=6, hidden=(8, 9), num_classes=3, max_delay=6, start=UniformDelays(0.0, 4.0), sigma=2.0)
+    small = snnkit.create_model("delrec_equiparam_shd_recff", **sizes | dict(feedforward=5)).double().eval()
+    large = DelRecNet(**sizes, feedforward=5, tail=0, tau=2.0).double().eval()
+    assert not large.load_state_dict(small.state_dict(), strict=False).unexpected_keys
+    for block in large.blocks:
+        block.norm, block.synapse.bias = None, None
+    large.head.synapse.bias = None
+    x = 3 * speech(small)
+    assert torch.equal(small(x), large(x)) and small(x).std() > 0.1
+    assert small.blocks[0].synapse.weight.abs().max() <= 6**-0.5  # torch's start
+
+
+def test_the_small_delrec_networks_read_files_of_their_code():
+    model = snnkit.create_model("delrec_equiparam_shd_rec", in_features=6, hidden=(8, 9), num_classes=3)
+    shapes = {"0.weight": (8, 6), "4.weight": (9, 8), "8.weight": (3, 9)}  # linear, neurons, recorder, dropout a block
+    shapes |= {"5.recurrent_weights": (9, 9), "5.recurrent_delays": (9,)}
+    state = {f"layers.{key}": torch.rand(shape) for key, shape in shapes.items()}
+    assert snnkit.load_checkpoint(model, state).source == "DelRec"
+    assert torch.equal(model.blocks[1].neuron.delay, state["layers.5.recurrent_delays"])
+    assert names(model, ["layers.1.", "layers.2.", "layers.6."]) == {
+        "layers.1.": "blocks.0.neuron.", "layers.2.": "blocks.0.neuron.", "layers.6.": "blocks.1.neuron."
+    }  # fmt: skip
+    raw = snnkit.create_model("delrec_ssc_rec", in_features=6, hidden=(8, 9), num_classes=3)
+    assert names(raw, ["layers.3.", "layers.7."]) == {"layers.3.": "blocks.0.neuron.", "layers.7.": "blocks.1.neuron."}
+
+
 def speech(model: nn.Module, steps: int = 14, batch: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 4, (steps, batch, model.in_features), generator=generator).double()
@@ -200,6 +230,7 @@ MODELS = {
     "se": lambda: SEAdLIFNet(6, (8, 9), 3, first_step=2),
     "baronig": lambda: SEAdLIFNet(6, (8, 9), 3, first_step=2, adaptive=False),
     "delrec": lambda: DelRecNet(6, (8, 9), 3, feedforward=5),
+    "ff alone": lambda: DelRecNet(6, (8, 9), 3, recurrent=False, feedforward=5, batch_norm=False, bias=False),
     "delrec raw": lambda: snnkit.create_model(
         "delrec_ssc_recff", in_features=6, hidden=(8, 9), num_classes=3, feedforward=5
     ),
@@ -231,7 +262,8 @@ def test_a_training_script_finds_what_it_asks_for(name):
     assert sum(map(len, groups)) == len(list(model.parameters()))
     positions = [key for key, p in model.named_parameters() if any(p is q for q in groups.positions)]
     assert all(key.endswith((".delay", ".spread", ".P")) for key in positions)
-    assert bool(positions) == name.startswith("delrec") == bool(model.schedules(10))
+    assert bool(positions) == ("delrec" in name or "ff" in name)
+    assert bool(model.schedules(10)) == ("delrec" in name) == bool(getattr(model, "sigma", 0.0))
     for parameter in model.parameters():
         parameter.data.fill_(-5.0)
     model.clamp_()

@@ -10,19 +10,20 @@ PARTS = (("recurrent_weights", "weight"), ("recurrent_delays", "delay"), ("p_spr
 
 
 def _rows(model: nn.Module) -> Rows:
-    """With norms: linear, norm, neurons, recorder, dropout. Without: linear, dropout, neurons, recorder."""
+    """For SHD linear, norm (not in small ones), neuron, recorder, dropout; else linear, dropout, neuron, recorder."""
     rows: list[tuple[str, str]] = []
     number = 0
     for i, block in enumerate(model.get_submodule("blocks").children()):
-        normed = block.norm is not None
+        normed, small = block.norm is not None, block.norm is None and block.dropout is not None
+        place = number + (1 if small else 2)
         rows.append((f"layers.{number}.", f"blocks.{i}.synapse."))
         if normed:
             rows.append((f"layers.{number + 1}.", f"blocks.{i}.norm."))
-        neuron = f"layers.{number + 2}."
+        neuron = f"layers.{place}."
         if hasattr(block.neuron, "connections"):
             rows += [(f"{neuron}{theirs}", f"blocks.{i}.neuron.{ours}") for theirs, ours in PARTS]
         rows.append((neuron, f"blocks.{i}.neuron."))
-        rows.append((f"layers.{number + (3 if normed else 1)}.", f"blocks.{i}.neuron."))  # the recorder, for rates
+        rows.append((f"layers.{place + 1}.", f"blocks.{i}.neuron."))  # for rates
         number += 5 if normed else 4
     return [*rows, (f"layers.{number}.", "head.synapse.")]
 
