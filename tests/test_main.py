@@ -51,6 +51,7 @@ def test_the_page_of_models_is_up_to_date(capsys):
         "python -m snnkit list --markdown > docs/models.md"
     )
     assert all(f"`{name}`" in printed for name in snnkit.list_models())
+    assert "| `delay_snn_ssc_2l_1kc` | 705,536 |" in printed, "the paper's number, without widths that nobody trains"
 
 
 def test_an_unknown_command_is_refused_with_the_known_ones(capsys):

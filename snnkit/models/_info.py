@@ -58,6 +58,7 @@ def markdown() -> str:
         "",
         "Written by `python -m snnkit list --markdown > docs/models.md`; `python -m snnkit info NAME` says more.",
         "A name without `_cifar10`, `_cifar100`, `_cifar10dvs`, `_dvs128`, `_shd` or `_digits` is for ImageNet.",
+        "Parameters are the trained ones, as papers count them; `info` adds the widths of delays that a schedule sets.",
         "Accuracy is the source's, in percent, not measured here; official weights are names of the authors' files.",
         "A condition that is not the variant's own stands behind the accuracy: T, image size, epochs.",
         f"A star: {FROM_MEMORY}.",
@@ -67,7 +68,7 @@ def markdown() -> str:
         lines += ["| name | parameters | steps | accuracy | official weights |", "|---|---|---|---|---|"]
         for name in [name for name in list_models() if owners[name] is cls]:
             model = _outline(name)
-            cells = [f"`{name}`", f"{sum(p.numel() for p in model.parameters()):,}", getattr(model, "steps", "")]
+            cells = [f"`{name}`", f"{_counts(model)[0]:,}", getattr(model, "steps", "")]
             lines.append(f"| {' | '.join(map(str, [*cells, rows[name].accuracy, rows[name].weights]))} |")
     return "\n".join(lines) + "\n"
 
@@ -84,9 +85,14 @@ def _outline(name: str) -> Any:
         return create_model(name)
 
 
+def _counts(model: Any) -> tuple[int, int]:
+    """Parameters that are trained, and all of them."""
+    every = list(model.parameters())
+    return sum(p.numel() for p in every if p.requires_grad), sum(p.numel() for p in every)
+
+
 def _parameters(model: Any) -> str:
-    every = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    trained, every = _counts(model)
     return f"{every:,}" + (f" ({trained:,} trained)" if trained != every else "")
 
 
