@@ -52,12 +52,24 @@ def test_a_recipe_is_read_and_its_network_and_optimisers_are_built(path):
 def test_in_delrecs_recipes_all_decays_but_norms_and_delays(path):
     settings = Settings(**read_recipe(Settings, path))
     model = build_model(settings, sizes(settings, path))
-    (weights, delays), _ = build_optimizers(model, settings)
+    (weights, *delays), _ = build_optimizers(model, settings)
     decayed, others = ({id(p) for p in group["params"]} for group in weights.param_groups)
     kept = {name for name, p in model.named_parameters() if id(p) in others}
     assert [group["weight_decay"] for group in weights.param_groups] == [settings.weight_decay, 0] != [0, 0]
-    assert id(model.head.synapse.bias) in decayed and all(".norm." in name for name in kept)
-    assert delays.param_groups[0]["weight_decay"] == 0
+    biases = [p for name, p in model.named_parameters() if name.endswith("synapse.bias")]
+    assert len(biases) in (0, len(model.blocks) + 1) and all(id(bias) in decayed for bias in biases)
+    assert all(".norm." in name for name in kept)
+    assert [one.param_groups[0]["weight_decay"] for one in delays] == [0] * any(True for _ in model.delay_layers())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("plain", 11024), ("ff", 10248), ("rec", 10290), ("recff", 10450)]
+)
+def test_delrecs_small_networks_have_the_published_sizes(name, count):
+    path = CONFIGS / "temporal" / f"shd_delrec_equiparam_{name}.yaml"
+    settings = Settings(**read_recipe(Settings, path))
+    model = build_model(settings, sizes(settings, path))
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count and f"{count:,}" in path.read_text()
 
 
 def test_biases_decay_only_on_demand_and_where_there_are_some():
