@@ -65,12 +65,12 @@ class DVSCamera:
 
         Args:
             images: light, ``[F, H, W]``, at least 0 (with ``dark=0``: above 0), in linear units, not in gray levels.
-            times_us: when each image is seen, ``[F]``, increasing.
+            times_us: when each image is seen in us, ``[F]``, increasing by at least 1.
             rng: draws the noise, and the thresholds where none are given.
             thresholds: those of a sensor that is used more than once, see ``thresholds``.
 
         Raises:
-            ValueError: shapes that do not fit, times that do not increase, light that is negative or not finite.
+            ValueError: shapes that do not fit, times that do not increase by 1 us, light that is negative or not finite.
         """
         log, times = self._checked(images, times_us)
         _, height, width = log.shape
@@ -94,8 +94,13 @@ class DVSCamera:
             raise ValueError(f"DVSCamera takes at least two images [F, H, W], got shape {images.shape}.")
         if times.shape != (len(images),):
             raise ValueError(f"DVSCamera: one time an image, {len(images)}, got shape {times.shape}.")
-        if not (np.diff(times) > 0).all():
+        steps = np.diff(times)
+        if not (steps > 0).all():
             raise ValueError("DVSCamera: the times of the images must increase.")
+        if steps.min() < 1:  # times of events are whole us: seconds would all fall on one
+            raise ValueError(
+                f"DVSCamera: images must be at least 1 us apart, got {steps.min():g} us. Times in seconds? Give 1e6 * t."
+            )
         light = images + np.float64(self.dark)
         if not (np.isfinite(light) & (light > 0)).all():
             raise ValueError(f"DVSCamera: light must be finite and above -dark = {-self.dark}, got {images.min()}.")

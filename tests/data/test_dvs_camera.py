@@ -93,6 +93,7 @@ def test_thresholds_differ_between_pixels_by_the_spread_and_stay_positive():
         (np.ones((1, 3, 4)), [0], "at least two images"),
         (np.ones((2, 3, 4)), [0, 1, 2], "one time an image, 2"),
         (np.ones((2, 3, 4)), [5, 5], "must increase"),
+        (np.ones((3, 3, 4)), [0, 1e-3, 2e-3], "at least 1 us apart, got 0.001 us. Times in seconds"),
         (np.full((2, 3, 4), -1.0), [0, 1], "light must be finite"),
         (np.full((2, 3, 4), np.nan), [0, 1], "light must be finite"),
     ],
