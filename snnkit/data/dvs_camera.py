@@ -70,7 +70,7 @@ class DVSCamera:
             thresholds: those of a sensor that is used more than once, see ``thresholds``.
 
         Raises:
-            ValueError: shapes that do not fit, times that do not increase by 1 us, light that is negative or not finite.
+            ValueError: shapes that do not fit, times that do not increase (by 1 us), light < 0 or not finite.
         """
         log, times = self._checked(images, times_us)
         _, height, width = log.shape
@@ -99,7 +99,7 @@ class DVSCamera:
             raise ValueError("DVSCamera: the times of the images must increase.")
         if steps.min() < 1:  # times of events are whole us: seconds would all fall on one
             raise ValueError(
-                f"DVSCamera: images must be at least 1 us apart, got {steps.min():g} us. Times in seconds? Give 1e6 * t."
+                f"DVSCamera: images must be at least 1 us apart, got {steps.min():g} us. Times in seconds? Give 1e6 t."
             )
         light = images + np.float64(self.dark)
         if not (np.isfinite(light) & (light > 0)).all():
