@@ -17,6 +17,29 @@ def refuse_empty(parts: Sequence[snn_data.Dataset], settings: Any) -> None:
         )
     if not test:
         raise ValueError("The test part holds no sample, expected at least one. Add samples to it.")
+    for name in lacking(parts[0], parts[1]):
+        raise ValueError(
+            f"--validation {settings.validation:g} holds out all training samples of class {name}. Add samples, or "
+            "lower it."
+        )
+
+
+def lacking(part: snn_data.Dataset, other: snn_data.Dataset) -> list[str]:
+    """Names of the classes that ``other`` has a sample of and ``part`` has none."""
+    missing = sorted(set(other.labels.tolist()) - set(part.labels.tolist()))
+    return [other.classes[label] for label in missing]
+
+
+def not_in_validation(train: snn_data.Dataset, valid: snn_data.Dataset) -> list[str]:
+    """A line that names the classes without a validation sample: the epoch is chosen on the others; else nothing."""
+    names = lacking(valid, train)
+    if not names:
+        return []
+    told = f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+    return [
+        f"note: no sample of class {told} is held out, so the epoch is chosen on the other classes alone. "
+        "Add samples, or raise --validation."
+    ]
 
 
 def refuse_lost_classes(reader: Any) -> None:

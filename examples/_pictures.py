@@ -93,7 +93,13 @@ class FolderPictures(Dataset):
     """Pictures in one folder a class; small sets stay in memory once they are decoded."""
 
     def __init__(self, folder: Path, transform: Any = None) -> None:
-        found = datasets.ImageFolder(str(folder))
+        found = datasets.ImageFolder(str(folder), allow_empty=True)
+        empty = [name for number, name in enumerate(found.classes) if number not in set(found.targets)]
+        if empty:
+            raise FileNotFoundError(
+                f"{folder.absolute()}: no picture in the class {'folder' if len(empty) == 1 else 'folders'} "
+                f"{', '.join(empty[:4])}{', ...' if len(empty) > 4 else ''}. Put pictures there, or remove the folder."
+            )
         self.paths = [path for path, _ in found.samples]
         super().__init__(np.array(found.targets), found.classes, transform)
         few = len(self.paths) * np.prod(self._read(0).size) * 3 <= KEPT

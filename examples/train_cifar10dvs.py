@@ -24,6 +24,7 @@ from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, 
 from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
+from _parts import not_in_validation
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
@@ -106,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
         counted = summaries(data.train, data.test) + left_out(settings, data.train)
+        counted += not_in_validation(data.train, data.valid)
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

@@ -24,7 +24,7 @@ from _checkpoint import seed_all
 from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
-from _parts import refuse_empty, refuse_other_classes
+from _parts import not_in_validation, refuse_empty, refuse_other_classes
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
@@ -172,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_settings(settings)
         seed_all(settings.seed)
         data = load_data(settings)
+        notes = not_in_validation(data.train, data.valid)
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)
@@ -200,6 +201,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     at = run.restore(model, *states)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} pictures to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
+    for line in notes:
+        run.say(line)
 
     for epoch in range(at.epoch, settings.epochs):
         began = time.perf_counter() - at.seconds

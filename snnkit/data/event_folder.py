@@ -22,8 +22,8 @@ from snnkit.data.camera_event import Outside, refuse_outside
 from snnkit.data.checksum import checksum
 from snnkit.data.compose import Transform
 from snnkit.data.dataset import Dataset
-from snnkit.data.event_file import events_from_bytes
-from snnkit.data.event_store import EventStore
+from snnkit.data.event_file import SUFFIXES, events_from_bytes
+from snnkit.data.event_store import NO_CLASSES, EventStore
 from snnkit.data.identity import identity
 from snnkit.data.recording import Recording, natural, recordings
 from snnkit.data.split_rule import TEST, TRAIN, UNUSED, SplitRule, split_rule
@@ -56,7 +56,8 @@ class EventFolder(Dataset):
         flip_keeps_class: whether a recording flipped from left to right is one of the same class.
 
     Raises:
-        FileNotFoundError: no such folder, or no event files in it; the message says what the set consists of.
+        FileNotFoundError: no such folder, or no event files in it; the message says what the set consists of. A
+            folder beside those of the classes holds none.
         ValueError: other classes than the set's, a class without a recording in one part, a damaged archive.
     """
 
@@ -182,6 +183,7 @@ class EventFolder(Dataset):
         if not self.known_classes:
             if len(there) < 2:
                 raise ValueError(f"{self.root} holds the class {there[0]} alone; a set has a folder for each class.")
+            self._refuse_empty_folders(found)
             return there
         foreign = [name for name in there if name not in self.known_classes]
         missing = [name for name in self.known_classes if name not in there]
@@ -193,6 +195,18 @@ class EventFolder(Dataset):
         if missing and not (self.some_classes_do and len(there) > 1):
             raise ValueError(f"{self.root} lacks classes of {self.title}: {', '.join(missing)}. {self.hint}")
         return [name for name in self.known_classes if name in there]
+
+    def _refuse_empty_folders(self, found: Sequence[Recording]) -> None:
+        """A folder beside those of the classes that holds no recording is a class that would be lost without a word."""
+        filled = {folder for each in found for folder in each.entry.file.parents}
+        loose = {each.entry.file for each in found if each.entry.file.suffix.lower() in SUFFIXES}
+        for above in sorted({file.parent.parent for file in loose}):
+            for folder in sorted(above.iterdir()):
+                if folder.is_dir() and folder not in filled and not folder.name.startswith((*NO_CLASSES, "_")):
+                    raise FileNotFoundError(
+                        f"{folder.absolute()} holds no event file ({', '.join(SUFFIXES)}), the folders beside it are "
+                        "classes. Put recordings there, or remove it."
+                    )
 
     def _refuse_empty_parts(self, found: Sequence[Recording], parts: np.ndarray) -> None:
         """A rule that leaves a class out of one part is a mistake; a given split is as it was given."""

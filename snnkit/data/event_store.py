@@ -23,7 +23,7 @@ from snnkit.data.unpack import Member, unpacked
 
 LISTS = (".csv", ".txt")  # DVS128 Gesture's labels and split
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_FRAMES = ("frames_", "duration_", ".")  # SpikingJelly's folders of frames; hidden ones
+NO_CLASSES = ("frames_", "duration_", ".")  # SpikingJelly's folders of frames; hidden ones
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class EventStore:
         self.entries: list[Entry] = []
         if root.is_dir():
             for folder, folders, names in os.walk(root):
-                folders[:] = [name for name in folders if not name.startswith(_FRAMES)]
+                folders[:] = [name for name in folders if not name.startswith(NO_CLASSES)]
                 for name in names:
                     path = Path(folder, name)
                     if path.suffix.lower() in SUFFIXES + LISTS and not name.startswith("."):

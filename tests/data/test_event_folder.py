@@ -293,6 +293,18 @@ def test_a_class_with_one_file_cannot_be_split_and_says_so(tmp_path):
         EventFolder(tmp_path, "train", "sj-9-1")
 
 
+def test_a_class_folder_without_recordings_is_refused_and_other_folders_are_not(tmp_path):
+    for label in ("train/a", "train/b", "train/frames_number_4", "train/__pycache__", "figures"):
+        (tmp_path / label).mkdir(parents=True)
+        for number in range(2 if label[-2] == "/" else 0):
+            (tmp_path / label / f"{number}.npz").write_bytes(npz_bytes(made_rows(number)))
+    assert EventFolder(tmp_path, "train", "ids:0-0/1-1").classes == ["a", "b"]
+    (tmp_path / "train" / "c").mkdir()
+    (tmp_path / "train" / "c" / "notes.txt").write_text("later")
+    with pytest.raises(FileNotFoundError, match="train/c holds no event file .*aedat.*Put recordings there, or remove"):
+        EventFolder(tmp_path, "train", "ids:0-0/1-1")
+
+
 def test_one_recording_twice_is_noticed(tmp_path):
     for folder in ("one", "two"):
         for label in "ab":

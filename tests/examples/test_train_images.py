@@ -165,6 +165,7 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
         ("--dataset cifar10 --root label", "label/data_batch_4.bin is damaged or foreign: record 1 has the label 200"),
         ("--dataset folder --root nowhere", "nowhere needs train/ and test/ or val/"),
         ("--dataset folder --root few --validation 0.02", "--validation 0.02 holds out 0 of 8 training samples"),
+        ("--dataset folder --root hollow", "hollow/train: no picture in the class folder c. Put pictures there"),
         ("--dataset folder --root broken", "0.png is no picture, or a broken one"),
         ("--model spikformer_4_384_cifar", "Near: spikformer_4_384_cifar10"),
         ("--model delay_snn_shd", "--model delay_snn_shd is no vision model. Default: max_former_cifar10."),
@@ -202,6 +203,8 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     folders(tmp_path / "broken", ("train", "test"))
     folders(tmp_path / "few", ("train", "test"))
     folders(tmp_path / "other", ("train", "test"))
+    folders(tmp_path / "hollow", ("train", "test"))
+    (tmp_path / "hollow" / "train" / "c").mkdir()
     (tmp_path / "other" / "test" / "b").rename(tmp_path / "other" / "test" / "c")
     torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / "foreign.pth")
     (tmp_path / "broken" / "train" / "b" / "0.png").write_bytes(b"\x89PNG")

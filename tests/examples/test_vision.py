@@ -1,13 +1,17 @@
 """What the scripts for pictures and for event cameras share: the model of the options, and parts that hold samples."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import train_cifar10dvs
 import train_images
 from _clips import event_parts, in_flags, left_out
+from _parts import not_in_validation, refuse_empty
 from _vision import build_model
 
+from snnkit.data import Dataset
 from tests.examples.recorded import write_events
 
 DISTILLED = ("dims=(4, 4, 6, 8)", "depths=(1, 1)", "heads=2")
@@ -89,3 +93,15 @@ def test_the_share_of_events_that_come_after_the_last_frame_is_told(tmp_path, mo
     share = float(line.partition("leave out ")[2].split(" %")[0])
     assert share == pytest.approx(100 * (1 - used / whole), rel=0.05) and 20 < share < 50
     assert told(framing="window", window_ms=31.0) == (whole, []) and told(framing="number") == (whole, [])
+
+
+def test_a_class_that_cannot_help_to_choose_the_epoch_is_named_and_one_that_is_not_trained_is_refused():
+    def parts(*labels):
+        return [Dataset(np.array(each), ["a", "b", "c"]) for each in labels]
+
+    train, valid, test = parts([0, 0, 1, 2, 2], [0, 2], [0, 1, 2])
+    (line,) = not_in_validation(train, valid)
+    assert line.startswith("note: no sample of class b is held out")
+    assert not_in_validation(train, test) == [] and refuse_empty((train, valid, test), SimpleNamespace()) is None
+    with pytest.raises(ValueError, match="--validation 0.3 holds out all training samples of class b"):
+        refuse_empty((valid, train, test), SimpleNamespace(validation=0.3))
