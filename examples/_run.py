@@ -7,6 +7,7 @@ the data come from, in the scripts for vision), ``metrics.csv`` (a line an epoch
 """
 
 import math
+import os
 import signal
 import sys
 import time
@@ -70,6 +71,20 @@ def check_settings(settings: Any) -> None:
                 raise ValueError(f"{option} must be a share in {left}0, 1{right}, got {value:g}.")
 
 
+def refuse_folder(folder: str | Path, resumed: Path | None) -> None:
+    """End the program if a new run cannot have this folder; worth a call before the data are read."""
+    if resumed is not None:
+        return
+    folder = Path(folder or "runs")
+    if (folder / "settings.json").exists():
+        if whole(folder / "last"):
+            refuse(f"{folder} already holds a run. Go on with --resume {folder}, or give another --folder.")
+        refuse(f"{folder} already holds a run, which has no checkpoint yet. Delete it, or give another --folder.")
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        refuse(f"--folder {folder}: {above} is {'not writable' if above.is_dir() else 'a file'}. Give another one.")
+
+
 class Run:
     """One training: where it writes, when it writes a checkpoint, and when it stops.
 
@@ -87,11 +102,13 @@ class Run:
         broadcast_object_list(stamp)  # the clocks of two processes may differ by a second
         self.resumed = resumed is not None
         self.folder = resumed or Path(settings.folder or stamp[0])
-        if not resumed and (self.folder / "settings.json").exists():
-            refuse(f"{self.folder} already holds a run. Go on with --resume {self.folder}, or give another --folder.")
+        refuse_folder(self.folder, resumed)
         accelerator.wait_for_everyone()  # all have looked before one writes
         if self.main and not resumed:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as problem:
+                refuse(f"--folder {self.folder} cannot be made: {problem.strerror}. Give another one.")
             write_settings(settings, self.folder / "settings.json")
             record_start(self.folder, accelerator.num_processes, resumed=False)
         self.log: Log | None = None
@@ -177,7 +194,7 @@ class Run:
         if last is None and self.resumed:
             refuse(
                 f"{self.folder} holds no checkpoint: {self.folder / 'last'} was never written, or is gone. "
-                "Start a new run."
+                "Start a new run in another --folder, or delete this one."
             )
         if last is not None:
             state = read_json(last / "state.json")

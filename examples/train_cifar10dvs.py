@@ -25,7 +25,7 @@ from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation
-from _run import Position, Run, check_settings
+from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, read_settings, refuse
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
 from _vision_report import say_firing, say_without_gradient, write_vision_report
@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
         check_settings(settings)
+        refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
         counted = summaries(data.train, data.test) + left_out(settings, data.train)

@@ -26,7 +26,7 @@ from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation, refuse_empty, refuse_other_classes
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
-from _run import Position, Run, check_settings
+from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, read_settings, refuse
 from _teacher import Teacher
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
@@ -170,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
         check_settings(settings)
+        refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = load_data(settings)
         notes = not_in_validation(data.train, data.valid)

@@ -9,7 +9,9 @@ import train_cifar10dvs
 import train_images
 from _clips import event_parts, in_flags, left_out
 from _parts import not_in_validation, refuse_empty
+from _run import refuse_folder
 from _vision import build_model
+from accelerate.state import AcceleratorState
 
 from snnkit.data import Dataset
 from tests.examples.recorded import write_events
@@ -105,3 +107,25 @@ def test_a_class_that_cannot_help_to_choose_the_epoch_is_named_and_one_that_is_n
     assert not_in_validation(train, test) == [] and refuse_empty((train, valid, test), SimpleNamespace()) is None
     with pytest.raises(ValueError, match="--validation 0.3 holds out all training samples of class b"):
         refuse_empty((valid, train, test), SimpleNamespace(validation=0.3))
+
+
+def test_a_folder_that_cannot_hold_a_run_is_refused_in_a_line_before_the_data_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("")
+    for name in ("begun", "stopped/last"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("begun", "stopped"):
+        (tmp_path / name / "settings.json").write_text("{}")
+    for folder, message in (
+        ("afile", "--folder afile: /.*/afile is a file."),
+        ("afile/x", "--folder afile/x: /.*/afile is a file."),
+        ("begun", "begun already holds a run, which has no checkpoint yet. Delete it, or give another --folder."),
+        ("stopped", "stopped already holds a run. Go on with --resume stopped"),
+    ):
+        for script in (train_images, train_cifar10dvs):
+            AcceleratorState._reset_state(reset_partial_state=True)
+            with pytest.raises(SystemExit, match=f"error: {message}"):
+                script.main(["--folder", folder, "--dataset", "folder", "--root", "nowhere", "--cpu"])
+    refuse_folder("stopped", resumed=tmp_path / "stopped")
+    refuse_folder("new/one", None)
+    refuse_folder("", None)
