@@ -42,11 +42,12 @@ constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step 
 constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, half of a 2 MiB L2
 constexpr int64_t kFewestLanes = 128;           // of a block in the backward: fewer than that and calls cost more than lanes
 constexpr int64_t kMostLanes = 512;            // few steps: x, history and gradients stay in the L1 cache
-constexpr int64_t kRecent = 8;                 // steps whose parameter gradients are added in the lane's own precision
+constexpr int64_t kWide = 64 / (int64_t)sizeof(real);   // lanes of a vector register
 constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
 #define COUNT(position, name) +1
 constexpr int64_t kStates = 0 STATES(COUNT);
-constexpr int64_t kTensors = 0 SCALARS(COUNT) LANES(COUNT);
+constexpr int64_t kScalars = 0 SCALARS(COUNT);
+constexpr int64_t kTensors = kScalars LANES(COUNT);
 
 // Fresh pages cost more than the arithmetic: ask for large ones before the first write.
 void large_pages(void *start, int64_t bytes) {
@@ -167,42 +168,47 @@ namespace {
 
 const real kNoGradient[kMostLanes] = {};
 
-// The sum of a row in float64, in an order that depends on n alone; the row is 0 afterwards.
-inline double emptied(real *row, int64_t n) {
-  double sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; i++) sum += (double)row[i];
-  std::fill_n(row, n, (real)0);
-  return sum;
+// The reverse of one step of one lane: g holds the gradients of the states after it, then of those before it.
+template <bool add>
+inline void backward_lane(const Arguments &a, Coefficients c, const real *__restrict before, real *__restrict g,
+                          int64_t stride, const real *__restrict x, const real *__restrict g_s, real *__restrict g_x,
+                          real *__restrict wide, double *__restrict sums, int64_t first, int64_t i, int64_t j) {
+  LANES(PICK)
+  State state, g_after, g_before;
+  Gradients g_c;
+#define LOAD_BEFORE(position, name) \
+  state.name = before[position * stride + i]; g_after.name = g[position * stride + i];
+  STATES(LOAD_BEFORE)
+  const real g_in = backward(x[i], state, c, g_s[i], g_after, g_before, g_c);
+  g_x[i] = add ? g_x[i] + g_in : g_in;
+#define STORE_BEFORE(position, name) g[position * stride + i] = g_before.name;
+  STATES(STORE_BEFORE)
+#define ADD_PART(position, name) wide[position * kWide + j] += g_c.name;
+#define ADD_LANE(position, name) sums[position * stride + i] += (double)g_c.name;
+  SCALARS(ADD_PART) LANES(ADD_LANE)
 }
 
-// The reverse of one step of a block: g holds the gradients of the states after it, then of those before it.
+// The reverse of one step of a block. The gradients of SCALARS gather in kWide sums, in registers, in an order that
+// depends on n alone; from step to step they are added in float64.
 template <bool add>
 inline void backward_step(const Arguments &a, const Coefficients common, const real *__restrict before,
                           real *__restrict g, int64_t stride, const real *__restrict x, const real *__restrict g_s,
-                          real *__restrict g_x, real *__restrict recent, double *__restrict sums, int64_t first,
-                          int64_t n) {
+                          real *__restrict g_x, double *__restrict sums, int64_t first, int64_t n) {
+  alignas(64) real wide[kTensors * kWide + 1] = {};
+  int64_t i = 0;
+#define LANE_AT(i, j) backward_lane<add>(a, common, before, g, stride, x, g_s, g_x, wide, sums, first, i, j)
+  if (kScalars)
+    for (; i + kWide <= n; i += kWide)
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; i++) {
-    Coefficients c = common;
-    LANES(PICK)
-    State state, g_after, g_before;
-    Gradients g_c;
-#define LOAD_BEFORE(position, name) \
-    state.name = before[position * stride + i]; g_after.name = g[position * stride + i];
-    STATES(LOAD_BEFORE)
-    const real g_in = backward(x[i], state, c, g_s[i], g_after, g_before, g_c);
-    g_x[i] = add ? g_x[i] + g_in : g_in;
-#define STORE_BEFORE(position, name) g[position * stride + i] = g_before.name;
-    STATES(STORE_BEFORE)
-#define ADD_RECENT(position, name) recent[position * stride + i] += g_c.name;
-#define ADD_LANE(position, name) sums[position * stride + i] += (double)g_c.name;
-    SCALARS(ADD_RECENT) LANES(ADD_LANE)
-  }
+      for (int64_t j = 0; j < kWide; j++) LANE_AT(i + j, j);
+#pragma GCC ivdep
+  for (int64_t k = i; k < n; k++) LANE_AT(k, k - i);
+#define ADD_PARTS(position, name) \
+  for (int64_t j = 0; j < kWide; j++) sums[position * stride] += (double)wide[position * kWide + j];
+  SCALARS(ADD_PARTS)
 }
 
-// One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients; those of
-// SCALARS gather in `recent`, a value a lane, for kRecent steps before they are summed.
+// One block of lanes of one row, from the last step to the first. `sums` collects the coefficients' gradients.
 void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, int64_t first, int64_t n,
                     real *memory, double *__restrict sums) {
   const int64_t m = blocking.lanes, chunk = blocking.chunk, chunks = std::max<int64_t>(parts(a.steps, chunk), 1);
@@ -210,8 +216,6 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
   real *const state = memory, *const g = state + kStates * m;   // the states; the gradients that arrive at them
   real *const history = g + kStates * m;                        // states before each step of a chunk
   real *const starts = history + chunk * kStates * m;           // states before each chunk
-  real *const recent = starts + chunks * kStates * m;
-  std::fill_n(recent, kTensors * m, (real)0);
   const Coefficients common = coefficients_of(a, first);
   const real *x = a.x + row * a.x_row + first;
 
@@ -247,11 +251,9 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
       }
       const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
       if (!a.g_x_step && t + 1 < a.steps)
-        backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, recent, sums, first, n);
+        backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, sums, first, n);
       else
-        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + t * a.g_x_step + here, recent, sums, first, n);
-#define ADD_ROW(position, name) sums[position * m] += emptied(recent + position * m, n);
-      if (t % kRecent == 0) { SCALARS(ADD_ROW) }
+        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + t * a.g_x_step + here, sums, first, n);
     }
   }
 #define LEAVE(position, name)                                                                       \
@@ -270,7 +272,7 @@ extern "C" void scan_backward(const Arguments *arguments) {
   const Arguments &a = *arguments;
   const Blocking blocking(a);
   const int64_t m = blocking.lanes, blocks = parts(a.lanes, m), chunks = std::max<int64_t>(parts(a.steps, blocking.chunk), 1);
-  const int64_t reals = m * (kStates * (2 + blocking.chunk + chunks) + kTensors), size = a.rows * a.lanes;
+  const int64_t reals = m * kStates * (2 + blocking.chunk + chunks), size = a.rows * a.lanes;
   const int64_t doubles = kTensors * m * (int64_t)(sizeof(double) / sizeof(real));
   large_pages(a.g_x, (a.g_x_step ? a.steps : 1) * size * (int64_t)sizeof(real));
 #pragma omp parallel for schedule(static) num_threads(a.threads) if (a.threads > 1)
