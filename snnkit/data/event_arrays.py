@@ -30,11 +30,15 @@ def array_events(data: bytes, name: str, unit_us: float | None = None) -> np.nda
     Raises:
         ValueError: no numpy file, damaged, other columns, another unit than the default, or a unit that is missing.
     """
-    columns = _columns(data, name, unit_us)
-    return camera_events(columns["t"], columns["x"], columns["y"], columns["p"], name, unit_us)
+    columns, order = _columns(data, name, unit_us)
+    try:
+        return camera_events(columns["t"], columns["x"], columns["y"], columns["p"], name, unit_us)
+    except ValueError as error:
+        raise ValueError(f"{error}{order}") from error.__cause__
 
 
-def _columns(data: bytes, name: str, unit_us: float | None) -> dict[str, np.ndarray]:
+def _columns(data: bytes, name: str, unit_us: float | None) -> tuple[dict[str, np.ndarray], str]:
+    """The columns, and what to say of their order if they turn out impossible."""
     if not data.startswith(_MARKS):
         raise ValueError(f"{name} cannot be read by numpy, it is another format: it starts with {data[:12]!r}.")
     try:
@@ -47,19 +51,19 @@ def _columns(data: bytes, name: str, unit_us: float | None) -> dict[str, np.ndar
     if len(arrays) == 1:
         (array,) = arrays.values()
         if array.dtype.names is not None and array.ndim == 1:
-            return _named({key: array[key] for key in array.dtype.names}, name)
+            return _named({key: array[key] for key in array.dtype.names}, name), ""
         if array.ndim == 2 and array.shape[1] == 4:
             if array.dtype.kind == "f" and unit_us is None:
                 raise ValueError(
                     f"{name} holds four columns of {array.dtype}, which do not say whether times are seconds: "
                     "give unit_us, microseconds per unit (1e6 for seconds, 1000 for milliseconds)."
                 )
-            return dict(zip("xypt", array.T, strict=True))
+            return dict(zip("xypt", array.T, strict=True)), " Four columns are taken for x, y, p, t, in this order."
         raise ValueError(
             f"{name} holds an array of shape {array.shape}, dtype {array.dtype}; "
             "events are structured (t, x, y, p) or have the columns x, y, p, t."
         )
-    return _named(arrays, name)
+    return _named(arrays, name), ""
 
 
 def _named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -115,10 +115,16 @@ class EventFolder(Dataset):
         Raises:
             ValueError: it cannot be read, lies outside the sensor, or holds no events; the file is named.
         """
-        recording = self.recordings[index]
-        events = self.outside(self._events(recording), (self.size[0], self.size[1]), recording.shown)
+        recording, remedy = self.recordings[index], " skip_bad=True leaves such recordings out."
+        try:
+            found = self._events(recording)
+        except ValueError as error:
+            if "unit_us" in str(error):  # the remedy is there, and all recordings need it
+                raise
+            raise ValueError(f"{error}{remedy}") from error
+        events = self.outside(found, (self.size[0], self.size[1]), recording.shown)
         if not len(events):
-            raise ValueError(f"{recording.shown} holds no events. skip_bad=True leaves such recordings out.")
+            raise ValueError(f"{recording.shown} holds no events.{remedy}")
         return events
 
     def content(self) -> str:
@@ -227,7 +233,7 @@ class EventFolder(Dataset):
                 self.stored(index)
                 kept.append(recording)
             except (ValueError, OSError) as error:
-                self.skipped[recording.name] = str(error)
+                self.skipped[recording.name] = str(error).partition(" skip_bad=True")[0]
         first = next(iter(self.skipped.values()), "")
         if not kept:
             raise ValueError(f"None of the {len(self.recordings)} recordings can be read, first: {first}")

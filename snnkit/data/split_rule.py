@@ -151,6 +151,10 @@ def split_rule(name: str | SplitRule) -> SplitRule:
     if match := re.fullmatch(r"ids:(\d+)-(\d+)/(\d+)-(\d+)", name):
         a, b, c, d = map(int, match.groups())
         return Numbers((a, b), (c, d))
+    if name.startswith("ids"):
+        raise ValueError(
+            f"No split is called {name!r}: ids takes two ranges of numbers, training/test, such as ids:0-99/100-119."
+        )
     raise ValueError(f"No split is called {name!r}; there are sj-9-1, tebn, ids:A-B/C-D, random-SEED and given.")
 
 

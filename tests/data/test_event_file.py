@@ -134,6 +134,14 @@ def test_four_floating_columns_are_refused_until_their_unit_is_given():
     assert equal(events_from_bytes(data, "u1/0.npy", 1000), ROWS)
 
 
+def test_four_columns_in_another_order_are_told_which_is_expected():
+    wrong = ROWS[:, [0, 1, 2, 3]] + [40_000, 0, 0, 0]
+    with pytest.raises(ValueError, match="a.npy: x runs .*wide. Four columns are taken for x, y, p, t"):
+        events_from_bytes(npy_bytes(wrong), "a.npy")
+    with pytest.raises(ValueError, match="p must be bool.* taken for x, y, p, t, in this order"):
+        events_from_bytes(npy_bytes(ROWS[:, [1, 2, 0, 3]] * [1, 1, 0.5, 1.0]), "a.npy", 1e6)
+
+
 def test_seconds_in_an_npz_are_converted_once():
     data = npz_bytes(ROWS, t=np.float64)
     seconds = np.load(io.BytesIO(data))
