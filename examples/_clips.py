@@ -1,5 +1,6 @@
 """Recordings of event cameras as clips ``[T, C, H, W]``: which set, at which size, cut into which frames."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,20 @@ def summaries(*parts: Dataset) -> list[str]:
         if hasattr(reader, "summary"):
             lines[reader.summary()] = True
     return list(lines)
+
+
+def uneven(settings: Any, part: Dataset) -> list[str]:
+    """A line, if ``--size`` is smaller than the sensor and does not divide it: maps then show stripes; else nothing."""
+    sides, size = _innermost(part).sensor[1:], settings.size
+    if not any(size < side and side % size for side in sides):
+        return []
+    common = math.gcd(*sides)
+    best = min((d for d in range(1, common + 1) if common % d == 0), key=lambda d: abs(d - size))
+    remedy = f" --size {best} {'keeps' if {best} == set(sides) else 'divides'} them." if 2 * best >= size else ""
+    return [
+        f"note: the sensor's {sides[0]} x {sides[1]} pixels don't divide into {size} x {size}: some rows and columns "
+        f"gather one pixel more than others.{remedy}"
+    ]
 
 
 def left_out(settings: Any, part: Dataset) -> list[str]:

@@ -148,7 +148,7 @@ def cifar_pictures(name: str, root: Path, split: str, transform: Any) -> Dataset
     except RuntimeError as problem:
         raise FileNotFoundError(
             f"{root.absolute()} holds neither {folder}/{names} with its .bin files nor the python files of {name}: "
-            f"{str(problem).splitlines()[0].rstrip('.')}."
+            f"{str(problem).partition('You can use')[0].strip().rstrip('.')}."
         ) from None
     return ArrayPictures(found.data, np.array(found.targets), found.classes, transform)
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import types
 import typing
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, field, fields
 from pathlib import Path
@@ -16,9 +17,12 @@ from typing import Any
 
 import yaml
 
+import snnkit
 from snnkit._suggest import nearest
 
 CONFIGS = Path(__file__).parent / "configs"
+OURS = (str(CONFIGS.parent), str(Path(snnkit.__file__).parent))
+_FULL_WARNING = warnings.formatwarning
 
 # What a recipe says of itself: without it nobody can tell why a training stays below the paper's number.
 ABOUT = ("recipe", "source", "effective_batch", "epochs", "augmentation", "expected", "measured")
@@ -38,6 +42,16 @@ def refuse(problem: object) -> typing.NoReturn:
     raise SystemExit(f"error: {problem}")
 
 
+def plain_warnings() -> None:
+    """Let the warnings of snnkit be one line without the place in the code, which tells a user of a script nothing."""
+    warnings.formatwarning = _shown_warning
+
+
+def _shown_warning(message: Any, category: type[Warning], filename: str, *rest: Any) -> str:
+    plain = category is UserWarning and filename.startswith(OURS)
+    return f"warning: {message}\n" if plain else _FULL_WARNING(message, category, filename, *rest)
+
+
 def read_settings(
     kind: type,
     argv: Sequence[str] | None,
@@ -48,7 +62,8 @@ def read_settings(
 
     Args:
         kind: the settings dataclass; its ``unused(given)`` says what is wrong with options that nothing would use, and
-            its attribute ``recipes`` names the folder in configs/ that holds its recipes, if that is not configs/.
+            its attribute ``recipes`` names the folder in configs/ that holds its recipes, if that is not configs/;
+            ``fit(given, recipe)``, if it has that, makes what the recipe asks for fit what was given.
         argv: arguments, default ``sys.argv[1:]``.
         description: first lines of ``--help``.
         runs: where ``--resume`` without a folder looks for the newest run.
@@ -68,6 +83,8 @@ def read_settings(
     if hasattr(kind, "recipe_for"):
         recipe = kind.recipe_for(recipe, values.get("model") or "")
     settings = kind(**recipe | values)
+    if hasattr(settings, "fit"):
+        settings.fit(values, recipe)
     _refuse_unused(settings, values)
     return settings, None
 
@@ -86,17 +103,24 @@ def _refuse_unused(settings: Any, given: dict[str, Any], where: str = "") -> Non
 
 
 def read_recipe(kind: type, path: Path) -> dict[str, Any]:
-    """The ``settings`` of a recipe file, with their types checked. An unknown key is refused with its nearest name."""
+    """The ``settings`` of a recipe file, with their types checked. An unknown key is refused with its nearest name.
+
+    A file that is not there is looked for in configs/.
+    """
+    if not path.exists() and (CONFIGS / path).is_file():
+        path = CONFIGS / path
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        refuse(f"no recipe {path} (looked in {path.parent.resolve()}); there are {', '.join(_recipes()) or 'none'}.")
+        there = _recipes(getattr(kind, "recipes", ""))
+        where = f"{path.parent.resolve()} and {CONFIGS}"
+        refuse(f"no recipe {path} (looked in {where}).{nearest(str(path), there)} In configs: {', '.join(there)}.")
     except yaml.YAMLError as problem:
         refuse(f"{path} is no YAML: {' '.join(str(problem).split())}")
     if isinstance(recipe, dict) and recipe and set(recipe) <= set(_types(kind)):
         refuse(f"{path}: put {', '.join(recipe)} under 'settings:', indented.")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("settings"), dict):
-        refuse(f"{path}: expected the keys {', '.join(ABOUT)} and a mapping 'settings'.")
+        refuse(f"{path}: expected a mapping 'settings', and beside it, to say what it is, {', '.join(ABOUT)}.")
     for key in recipe:
         if key not in (*ABOUT, "settings"):
             near = nearest(str(key), (*ABOUT, "settings"))
@@ -246,8 +270,8 @@ def _default_recipe(kind: type, given: dict[str, Any]) -> Path | None:
     return next((recipes / f"{name}.yaml" for name in names if (recipes / f"{name}.yaml").exists()), None)
 
 
-def _recipes() -> list[str]:
-    return sorted(str(p) for p in CONFIGS.rglob("*.yaml"))
+def _recipes(folder: str) -> list[str]:
+    return sorted(path.relative_to(CONFIGS).as_posix() for path in (CONFIGS / folder).rglob("*.yaml"))
 
 
 def _newest(runs: Path) -> Path:

@@ -1,7 +1,8 @@
 """Options that the scripts for pictures and for event cameras share; each script adds its data and its augmentation."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from _settings import option
 
@@ -67,6 +68,20 @@ class VisionSettings:
     checkpoint_seconds: float = option(60.0, "write a checkpoint after this time", free=True)
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
+
+    notes: ClassVar[tuple[str, ...]] = ()  # what a run says at its start of settings that were made to fit
+
+    def fit(self, given: Collection[str], recipe: Mapping[str, Any]) -> None:
+        """Where warm-up and cool-down fill all ``--epochs``, cut those that were not given to their share of them."""
+        if self.warmup + self.cooldown < self.epochs:
+            return
+        whole = recipe.get("epochs", type(self).epochs)
+        for name in ("warmup", "cooldown"):
+            had = getattr(self, name)
+            if had and name not in given and self.epochs < whole:
+                setattr(self, name, had * self.epochs // whole)
+                now = f"{getattr(self, name)} in these {self.epochs} epochs"
+                self.notes += (f"note: --{name} is {now}, not {had} as in {whole}.",)
 
     def unused(self, given: Collection[str]) -> str | None:
         """What to say if one of these settings would change nothing."""

@@ -20,13 +20,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
-from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, left_out, summaries
+from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, left_out, summaries, uneven
 from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation
 from _run import Position, Run, check_settings, refuse_folder
-from _settings import option, read_settings, refuse
+from _settings import option, plain_warnings, read_settings, refuse
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
 from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
@@ -47,7 +47,10 @@ class Settings(VisionSettings):
 
     dataset: str = option("moving_digits", "what to train on", choices=("moving_digits", *READERS))
     root: str = option("", "folder of the recordings or archives", free=True, of=FILES)
-    size: int = option(32, "height and width that events are brought to (pixels)")
+    size: int = option(
+        32, "height and width that events are brought to (pixels); where they don't divide the sensor's, a pixel here "
+        "takes one more or fewer of the sensor's than its neighbour"
+    )  # fmt: skip
     steps: int = option(8, "frames T of a clip")
     model: str = option("max_former_cifar10dvs", "a name of `python -m snnkit list`")
 
@@ -97,6 +100,7 @@ class Data(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, choose the epoch, test, report."""
+    plain_warnings()
     settings, resumed = read_settings(Settings, argv, __doc__ or "")
     accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.precision == "bf16" else "no")
     device, torch.backends.cudnn.deterministic = accelerator.device, True
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
         counted = summaries(data.train, data.test) + left_out(settings, data.train)
-        counted += not_in_validation(data.train, data.valid)
+        counted += [*uneven(settings, data.train), *not_in_validation(data.train, data.valid), *settings.notes]
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

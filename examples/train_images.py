@@ -27,7 +27,7 @@ from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation, refuse_empty, refuse_other_classes
 from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings, refuse_folder
-from _settings import option, read_settings, refuse
+from _settings import option, plain_warnings, read_settings, refuse
 from _teacher import Teacher
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
 from _vision_report import say_firing, say_without_gradient, write_vision_report
@@ -163,6 +163,7 @@ def load_data(settings: Settings) -> Data:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, choose the epoch, test, report."""
+    plain_warnings()
     settings, resumed = read_settings(Settings, argv, __doc__ or "")
     accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.precision == "bf16" else "no")
     device, torch.backends.cudnn.deterministic = accelerator.device, True
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = load_data(settings)
-        notes = not_in_validation(data.train, data.valid)
+        notes = [*not_in_validation(data.train, data.valid), *settings.notes]
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

@@ -1,6 +1,8 @@
+import warnings
+
 import pytest
 import yaml
-from _settings import ABOUT, read_recipe, read_settings, write_settings
+from _settings import ABOUT, CONFIGS, plain_warnings, read_recipe, read_settings, write_settings
 from train_shd import Settings
 
 from tests.examples import EXAMPLES
@@ -71,12 +73,26 @@ def test_settings_without_a_heading_are_told_where_they_belong(tmp_path):
     assert "r.yaml: put epochs, lr under 'settings:', indented." in refused("--config", tmp_path / "r.yaml")
     for text in ("", "source: x\nepochs: 2\n"):  # nothing, and what describes a recipe
         (tmp_path / "r.yaml").write_text(text)
-        assert "expected the keys recipe, source" in refused("--config", tmp_path / "r.yaml")
+        message = refused("--config", tmp_path / "r.yaml")
+        assert "expected a mapping 'settings', and beside it, to say what it is, recipe, source" in message
 
 
 def test_a_missing_recipe_says_where_it_was_looked_for_and_what_there_is(tmp_path):
-    message = refused("--config", tmp_path / "none.yaml")
-    assert str(tmp_path) in message and "shd.yaml" in message
+    message = refused("--config", tmp_path / "shdd.yaml")
+    assert str(tmp_path) in message and "/shd.yaml" not in message and " shd.yaml, " in message
+
+
+def test_a_recipe_is_found_by_its_name_in_configs_too():
+    assert settings("--config", "shd.yaml")[0] == settings("--config", CONFIGS / "shd.yaml")[0]
+
+
+def test_warnings_of_ours_have_no_place_in_the_code_and_others_have(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    plain_warnings()
+    place = (str(CONFIGS.parent / "_clips.py"), 3)
+    assert warnings.formatwarning(UserWarning("two are bad"), UserWarning, *place) == "warning: two are bad\n"
+    assert "_clips.py:3" in warnings.formatwarning(FutureWarning("x"), FutureWarning, *place)
+    assert "/other.py:3" in warnings.formatwarning(UserWarning("x"), UserWarning, "/other.py", 3)
 
 
 def test_a_wrong_option_is_refused_in_one_line():

@@ -161,6 +161,7 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
     [
         ("--dataset cifar10", "--dataset cifar10 needs --root"),
         ("--dataset cifar10 --root nowhere", "nowhere holds neither cifar-10-batches-bin/batches.meta.txt"),
+        ("--dataset cifar10 --root nowhere", "the python files of cifar10: Dataset not found or corrupted."),
         ("--dataset cifar10 --root cut", "data_batch_1.bin is truncated or foreign: 6145 bytes"),
         ("--dataset cifar10 --root label", "label/data_batch_4.bin is damaged or foreign: record 1 has the label 200"),
         ("--dataset folder --root nowhere", "nowhere needs train/ and test/ or val/"),

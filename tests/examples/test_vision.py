@@ -7,9 +7,10 @@ import pytest
 import torch
 import train_cifar10dvs
 import train_images
-from _clips import event_parts, in_flags, left_out
+from _clips import event_parts, in_flags, left_out, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
+from _settings import read_settings
 from _vision import build_model
 from accelerate.state import AcceleratorState
 
@@ -129,3 +130,32 @@ def test_a_folder_that_cannot_hold_a_run_is_refused_in_a_line_before_the_data_ar
     refuse_folder("stopped", resumed=tmp_path / "stopped")
     refuse_folder("new/one", None)
     refuse_folder("", None)
+
+
+def test_a_recipe_s_warm_up_shrinks_with_the_epochs_and_one_that_was_asked_for_does_not():
+    def read(script, *arguments):
+        settings, _ = read_settings(script.Settings, arguments, "")
+        return settings.epochs, settings.warmup, settings.cooldown, len(settings.notes)
+
+    assert read(train_images) == (20, 3, 0, 0) and read(train_images, "--epochs", "4") == (4, 3, 0, 0)
+    assert read(train_images, "--epochs", "2") == (2, 0, 0, 1)
+    assert read(train_images, "--epochs", "2", "--warmup", "3") == (2, 3, 0, 0)
+    assert read(train_cifar10dvs, "--epochs", "2") == (2, 0, 0, 1)
+    short = ("--warmup", "2", "--epochs", "5", "--cooldown", "3")  # both were asked for: refused later
+    assert read(train_images, *short) == (5, 2, 3, 0)
+
+
+@pytest.mark.parametrize(
+    "sensor, size, told",
+    [((34, 34), 32, "--size 34 keeps them"), ((180, 240), 48, "--size 60 divides them"), ((260, 346), 48, "others.")],
+)
+def test_a_size_that_does_not_divide_the_sensor_is_told(sensor, size, told):
+    def lines(size):
+        part = SimpleNamespace(dataset=None, sensor=(2, *sensor))
+        return uneven(SimpleNamespace(size=size), part)
+
+    (line,) = lines(size)
+    assert line.endswith(told if told[-1] == "." else f"{told}.") and f"{sensor[0]} x {sensor[1]} pixels" in line
+    assert lines(2) == lines(sensor[1]) == lines(sensor[1] + 1) == []
+    counts = np.bincount(np.arange(sensor[0]) * size // sensor[0])
+    assert counts.max() - counts.min() == 1
