@@ -190,7 +190,8 @@ def draw_curves(
     if len(history["epoch"]) == 1:
         axis.set_xlim(best_epoch - 1, best_epoch + 1)
     axis.set(title=f"Learning: {quantity}", xlabel="epoch", ylabel=label)
-    axis.legend()
+    # Below the axis: in a short run the curves leave no corner free.
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3, fontsize=7, columnspacing=1, handlelength=1.5)
 
 
 def _raster(axis: Any, spikes: Mapping[str, np.ndarray], step: str) -> None:

@@ -7,6 +7,7 @@ may be given anew.
 
 import argparse
 import json
+import re
 import types
 import typing
 import warnings
@@ -146,8 +147,10 @@ def write_settings(settings: Any, path: Path) -> None:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write a value as JSON, a line an entry."""
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    """Write a value as JSON, a line an entry; a list of numbers, such as a row of a table, is one line."""
+    # A string holds no line break in JSON, so nothing within one is taken for a list.
+    text = re.sub(r"(?<=\[)\n[\s\w.,+-]+(?=\])", lambda found: " ".join(found[0].split()), json.dumps(value, indent=1))
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _resumed(kind: type, folder: Path, given: dict[str, Any]) -> Any:

@@ -27,6 +27,9 @@ class Example(NamedTuple):
 def write_vision_report(run: Any, settings: Any, model: Any, data: Any, test: Score, **more: Any) -> None:
     """Write ``result.json`` and ``report.png`` and print the accuracies; the last line is the test accuracy.
 
+    In ``result.json`` ``firing_rates`` are the layers' spikes a step and neuron, ``firing_rate`` is that of all
+    neurons: large layers weigh more.
+
     Args:
         run, settings, model, data: as in ``write_report``.
         test: score of the whole test set.
@@ -39,30 +42,62 @@ def write_vision_report(run: Any, settings: Any, model: Any, data: Any, test: Sc
     if len(classes) <= 100:
         more |= {"classes": list(classes), "confusion": table.tolist()}
     if test.firing:
-        sizes = np.array([rate.numel() for rate in test.firing.values()])
-        means = np.array([float(rate.mean()) for rate in test.firing.values()])
-        more["firing_rate"] = float((sizes * means).sum() / sizes.sum())
+        more["firing_rate"] = mean_rate(test.firing)
     result = result_of(run, settings, model, data, {"test": test}, speech=False, **more)
     run.write_result(result)
     which = examples_of(data.test, test, 3 if len(data.test[0][0]) > 1 else 12)
-    write_file(run.folder / "report.png", lambda aside: draw(aside, run, result, table, classes, which))
+    note = of_training(settings, data.train)
+    write_file(run.folder / "report.png", lambda aside: draw(aside, run, result, table, classes, which, note))
     say_result(run, result)
 
 
-def say_firing(run: Any, firing: Mapping[str, Tensor]) -> None:
-    """Print how much the layers fire, and name those in which no neuron did, or all did all the time."""
+def of_training(settings: Any, train: Any) -> str:
+    """What the curves of training are measured on, where that is not what validation is measured on."""
+    differences = [
+        text
+        for text, there in (
+            ("augmented", train.draws or settings.on_device),
+            ("mixed", settings.mixup or settings.cutmix),
+            ("labels smoothed", settings.smoothing),
+            ("TET", settings.loss == "tet"),
+        )
+        if there
+    ]
+    return f"train: {', '.join(differences)}" if differences else ""
+
+
+def mean_rate(firing: Mapping[str, Tensor]) -> float:
+    """Spikes a step and neuron of all neurons together."""
+    sizes = np.array([rate.numel() for rate in firing.values()])
+    means = np.array([float(rate.mean()) for rate in firing.values()])
+    return float((sizes * means).sum() / sizes.sum())
+
+
+def say_firing(run: Any, firing: Mapping[str, Tensor], updates: int) -> None:
+    """Print how much the layers fire, and name those in which no neuron did, or all did all the time.
+
+    ``updates``: training steps so far. Norms have momentum 0.1, so their running statistics, with which the firing is
+    measured, hold 0.9^updates of what they began with.
+    """
     rates = {name: float(rate.mean()) for name, rate in firing.items()}
     if not rates:
         return
     low, high = (pick(rates, key=rates.__getitem__) for pick in (min, max))
     run.say(
-        f"spikes a step and neuron: mean of {len(rates)} layers {np.mean(list(rates.values())):.3f}, "
-        f"lowest {low} {rates[low]:.3f}, highest {high} {rates[high]:.3f}"
+        f"spikes a step and neuron: mean of all neurons {mean_rate(firing):.3f}, of {len(rates)} layers lowest {low} "
+        f"{rates[low]:.3f}, highest {high} {rates[high]:.3f}"
     )
     nothing = [name for name, share in silent(firing).items() if share == 1]
     always = [name for name, share in saturated(firing).items() if share == 1]
     if nothing:
-        run.say(f"silent: no neuron fired in {', '.join(nothing)}. Should that last, nothing behind it can learn.")
+        begun, count = 0.9**updates, f"{updates} step{'s' if updates > 1 else ''}"
+        why = (
+            f"After {count} the norms' running statistics, which validation uses and training does not, are still "
+            f"{100 * begun:.0f} % those of the start: more epochs or a smaller --batch let them settle."
+            if begun > 0.05
+            else "Should that last, nothing behind it can learn."
+        )
+        run.say(f"silent: no neuron fired in {named(nothing)}. {why}")
     if always:
         run.say(f"saturated: every neuron fired at every step in {', '.join(always)}.")
 
@@ -75,8 +110,15 @@ def say_without_gradient(run: Any, model: nn.Module) -> None:
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
     ]
     if names:
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        run.say(f"no gradient in the first step: {', '.join(names[:8])}{more}. Should that last, they do not learn.")
+        run.say(
+            f"no gradient in the first step: {named(names)}. Should that last, they do not learn; where few neurons "
+            "fire yet it is usual."
+        )
+
+
+def named(names: Sequence[str]) -> str:
+    """The first eight names, and how many more there are."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def confusion(labels: np.ndarray, answers: np.ndarray | None, classes: int) -> np.ndarray:
@@ -95,9 +137,10 @@ def examples_of(dataset: Any, score: Score, count: int) -> list[Example]:
 
 
 def draw(
-    path: Path, run: Any, result: Mapping[str, Any], table: np.ndarray, classes: Sequence[str], examples: list[Example]
-) -> None:
-    """Write a PNG of 1200 x 900 pixels."""
+    path: Path, run: Any, result: Mapping[str, Any], table: np.ndarray, classes: Sequence[str],
+    examples: list[Example], note: str,
+) -> None:  # fmt: skip
+    """Write a PNG of 1200 x 900 pixels; ``note`` says what the curves of training are measured on."""
     import matplotlib
 
     matplotlib.use("agg")  # no window, no display needed
@@ -111,7 +154,10 @@ def draw(
     history = run.log.history()
     draw_curves(loss, history, result["epoch"], "loss", 1, "cross entropy")
     draw_curves(accuracy, history, result["epoch"], "accuracy", 100, "accuracy (%)")
-    draw_firing(lower.subplots(), result["firing_rates"])
+    if note:
+        loss.set_title(f"Learning: loss\n({note})", fontsize=9)
+        accuracy.set_title("Learning: accuracy", fontsize=9)
+    draw_firing(lower.subplots(), result["firing_rates"], result.get("firing_rate"))
     upper, lower = right.subfigures(2, 1)
     draw_confusion(upper.subplots(), table, classes)
     draw_examples(lower, examples)
@@ -119,15 +165,23 @@ def draw(
     pyplot.close(figure)
 
 
-def draw_firing(axis: Any, rates: Mapping[str, float]) -> None:
-    """A bar a layer, the first one on top; of more than ``NAMED`` layers one in two, three, ... has its name."""
+def draw_firing(axis: Any, rates: Mapping[str, float], mean: float | None = None) -> None:
+    """A bar a layer, the first one on top; of more than ``NAMED`` layers one in two, three, ... has its name.
+
+    ``mean``: of all neurons, for the title.
+    """
     names = list(rates)
     every = -(-len(names) // NAMED) or 1
     axis.barh(range(len(names)), list(rates.values()), color="tab:blue")
     axis.set_yticks(range(0, len(names), every), names[::every], fontsize=7)
     axis.invert_yaxis()
     title = "Firing by layer, test set" + (f" (1 of {every} is named)" if every > 1 else "")
+    title += f"; all neurons {mean:.3g}" if mean is not None else ""
     axis.set(title=title, xlabel="spikes a step and neuron", ylim=(len(names) - 0.5, -0.5))
+    axis.locator_params(axis="x", nbins=4)
+    if not any(rates.values()):
+        axis.set_xlim(0, 1)
+        axis.text(0.5, 0.5, "no spikes", ha="center", va="center", transform=axis.transAxes)
 
 
 def draw_confusion(axis: Any, table: np.ndarray, classes: Sequence[str]) -> None:
@@ -139,7 +193,7 @@ def draw_confusion(axis: Any, table: np.ndarray, classes: Sequence[str]) -> None
     if len(classes) > MANY:
         axis.set_title("Answers on the test set")
         return
-    long = max(map(len, classes)) > 3
+    long = len(classes) * (max(map(len, classes)) + 1) > 36  # letters that have room side by side
     axis.set_xticks(range(len(classes)), classes, rotation=90 if long else 0, fontsize=8)
     axis.set_yticks(range(len(classes)), classes, fontsize=8)
     for (i, j), number in np.ndenumerate(table):
@@ -160,7 +214,7 @@ def draw_examples(figure: Any, examples: Sequence[Example]) -> None:
         frames = np.linspace(0, steps - 1, min(SHOWN, steps)).astype(int)
         axes = figure.subplots(len(examples), len(frames), squeeze=False).ravel()
         shown = [
-            (f"frame {t + 1} of {steps}" if t else caption(example), example.clip[t])
+            (f"{'' if t else caption(example) + ', '}frame {t + 1} of {steps}", example.clip[t])
             for example in examples
             for t in frames
         ]

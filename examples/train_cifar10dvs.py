@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
         run.end_epoch(epoch, values | {"seconds": time.perf_counter() - began})
         if epoch == 0:
-            say_firing(run, score.firing)
+            say_firing(run, score.firing, sampler.batches)
         at = Position(epoch + 1)
         if run.stops(epoch):
             run.save(at, model, *states)

@@ -1,8 +1,9 @@
+import json
 import warnings
 
 import pytest
 import yaml
-from _settings import ABOUT, CONFIGS, plain_warnings, read_recipe, read_settings, write_settings
+from _settings import ABOUT, CONFIGS, plain_warnings, read_recipe, read_settings, write_json, write_settings
 from train_shd import Settings
 
 from tests.examples import EXAMPLES
@@ -135,3 +136,11 @@ def test_the_wide_triangle_takes_a_sigma_and_shrinks_unless_it_is_learnt():
 
 def test_a_recipe_s_sigma_does_not_forbid_another_profile():
     assert settings("--config", EXAMPLES / "configs" / "shd.yaml", "--profile", "triangle")[0].sigma == 12
+
+
+def test_json_is_read_back_as_it_was_and_a_list_of_numbers_is_one_line(tmp_path):
+    value = {"table": [[1, 2], [3, -4]], "x": (0.5, 1e-9, None, True), "text": ["a [\n 1,\n 2]", "b"], "empty": []}
+    write_json(value, tmp_path / "x.json")
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert "  [1, 2],\n" in text and '"x": [0.5, 1e-09, null, true],\n' in text
