@@ -12,6 +12,13 @@ from torch.nn import functional as F
 
 from snnkit._suggest import nearest
 
+ELSE = "--teacher-weights FILE takes them from a file."
+
+
+def _first(problem: Exception) -> str:
+    """The first line of a message as a sentence."""
+    return (str(problem).splitlines() or [type(problem).__name__])[0].rstrip(".") + "."
+
 
 class Teacher(nn.Module):
     """Logits of a frozen network; pictures are brought to its mean, standard deviation and, if it needs that, size.
@@ -34,9 +41,13 @@ class Teacher(nn.Module):
             self.net = timm.create_model(name, num_classes=classes, pretrained=not weights, checkpoint_path=weights)
         except (EOFError, KeyError, RuntimeError, UnpicklingError) as problem:
             if not weights:
-                raise
+                raise ValueError(f"--teacher {name}: {_first(problem)} {ELSE}") from problem
             why = " ".join(str(problem).split())[:200]
             raise ValueError(f"--teacher-weights {weights} is no {name} with {classes} classes: {why} ...") from problem
+        except OSError as problem:
+            if weights:
+                raise
+            raise OSError(f"--teacher {name}: timm cannot get its weights. {_first(problem)} {ELSE}") from problem
         self.net.eval().requires_grad_(False)
         cfg = self.net.pretrained_cfg
         self.size = cfg["input_size"][-2:] if cfg.get("fixed_input_size") else None

@@ -8,9 +8,14 @@
   torchrun --nproc_per_node 2 examples/train_cifar10dvs.py ...           several processes share each batch
 
 Without --config the recipe is examples/configs/events/NAME.yaml, where NAME is the folder given as --root, else the
-data set. Which recordings are for training and which for test says --split, by name: accuracies under different splits
-cannot be compared. The epoch is chosen on held-out training recordings; the test part is looked at once, at the end.
+data set. A folder holds a folder a class (or train and test with these inside, --split given) of .aedat, .aedat4, .bin,
+.npz with the arrays t, x, y, p, or .npy with the fields t, x, y, p or the columns x, y, p, t.
+
+Which recordings are for training and which for test says --split, by name: accuracies under different splits cannot be
+compared. The epoch is chosen on held-out training recordings; the test part is looked at once, at the end.
 """
+
+import _quiet_stop  # noqa: F401, I001  # first: it is for the imports below
 
 import time
 from collections.abc import Collection, Sequence

@@ -12,6 +12,8 @@ data set. The epoch is chosen on held-out training pictures, or on DIR/val besid
 looked at once, at the end.
 """
 
+import _quiet_stop  # noqa: F401, I001  # first: it is for the imports below
+
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -126,3 +126,8 @@ __all__ = [
     "step_mask",
     "verify_spike_file",
 ]
+
+
+def __dir__() -> list[str]:
+    """The names of the interface, without the files they lie in."""
+    return __all__

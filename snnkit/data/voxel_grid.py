@@ -36,7 +36,10 @@ class VoxelGrid(NamedArguments):
 
     def __post_init__(self) -> None:
         if self.steps < 2 or len(self.size) != 2:
-            raise ValueError(f"VoxelGrid needs steps >= 2 and size (H, W), got steps={self.steps}, size={self.size}.")
+            raise ValueError(
+                "VoxelGrid needs steps >= 2 and size (H, W), without polarities, which share a map; got "
+                f"steps={self.steps}, size={self.size}."
+            )
 
     def __call__(self, events: np.ndarray) -> np.ndarray:
         """The grid of one recording."""

@@ -99,6 +99,8 @@ def test_impossible_numbers_of_frames_are_refused(steps):
             framing(SENSOR, steps)
     with pytest.raises(ValueError, match="steps"):
         VoxelGrid((H, W), 1)
+    with pytest.raises(ValueError, match=r"size \(H, W\), without polarities.*got steps=6, size=\(2, "):
+        VoxelGrid(SENSOR, 6)
     with pytest.raises(ValueError, match="tau_us must be > 0"):
         TimeSurface(SENSOR, tau_us=0)
 

@@ -5,6 +5,8 @@ import os
 import pickle
 import random
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -256,6 +258,28 @@ def test_a_teacher_sees_pictures_normalised_as_it_was_trained(tmp_path):
     )
     with torch.no_grad():
         torch.testing.assert_close(teacher(ours), net.eval()(theirs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("problem", [FileNotFoundError("no cache.\nHub"), RuntimeError("No pretrained weights exist")])
+def test_a_teacher_whose_weights_cannot_be_had_names_the_option_for_a_file(monkeypatch, problem):
+    def fail(*args, **kwargs):
+        raise problem
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises((OSError, ValueError), match="--teacher test_vit: .*--teacher-weights FILE takes them") as error:
+        Teacher("test_vit", "", 4, (0,) * 3, (1,) * 3)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind, ending", [("KeyboardInterrupt", "stopped.\n"), ("ValueError", "ValueError\n")])
+def test_an_interrupt_before_the_training_ends_in_a_line_and_an_error_in_a_traceback(kind, ending):
+    code = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import _quiet_stop; raise {kind}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode and ended.stderr.endswith(ending)
+    assert ("Traceback" in ended.stderr) == (kind == "ValueError")
+    for script in ("train_images.py", "train_cifar10dvs.py"):
+        text = (EXAMPLES / script).read_text()
+        assert text.index("import _quiet_stop") < text.index("import time") < text.index("import torch")
 
 
 def test_a_batch_falls_into_parts_without_loss_and_answers_are_means():
