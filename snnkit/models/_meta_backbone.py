@@ -19,7 +19,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnkit.models._vision import VisionModel, require_whole
+from snnkit.models._vision import VisionModel
+from snnkit.models._vision_arguments import require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from snnkit.models._vision import VisionModel, require_whole
+from snnkit.models._vision import VisionModel
+from snnkit.models._vision_arguments import require_whole
 from snnkit.nn.attention import SpikeAttention
 from snnkit.nn.max_embed import StageEmbedding, Stem
 from snnkit.nn.mlp import MLP, Block

@@ -6,7 +6,6 @@ A model file derives from :class:`VisionModel`, builds ``self.stem`` and ``self.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from snnkit.equations.resets import Reset
-from snnkit.equations.surrogates import Sigmoid, Surrogate
+from snnkit.equations.surrogates import Surrogate
 from snnkit.models._classifier import Classifier
+from snnkit.models._vision_arguments import SURROGATE, height_and_width, made_readout, neuron_maker, require_whole
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.neuron import LIF, Neuron
 from snnkit.nn.norm_neuron import MembraneShortcut, NormNeuron
 from snnkit.nn.readout import MeanOverTime
-
-SURROGATE = Sigmoid(4.0)
 
 
 class VisionModel(Classifier):
@@ -94,11 +92,11 @@ class VisionModel(Classifier):
             if not (isinstance(rate, Real) and 0 <= rate < 1):
                 raise ValueError(f"{name} must be in [0, 1), got {rate!r}.")
         self.num_classes, self.in_chans, self.steps = num_classes, in_chans, steps
-        self.img_size = _height_and_width(img_size)
+        self.img_size = height_and_width(img_size)
         self._require_pooled(num_classes, global_pool)
         self.global_pool = global_pool
         self.drop_path_rate = drop_path_rate
-        self.readout = _made(readout)
+        self.readout = made_readout(readout)
         self.dropout = nn.Dropout(drop_rate)
         self.neuron = neuron_maker(neuron, tau, surrogate, v_reset, detach_reset, reset)
 
@@ -307,88 +305,8 @@ def image_cfg(
     num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224, **others: Any
 ) -> dict[str, Any]:
     """What timm wants to know of the images of a model with these keywords: size, mean, standard deviation, crop."""
-    size = (in_chans, *_height_and_width(img_size))
+    size = (in_chans, *height_and_width(img_size))
     return dict(url="", num_classes=num_classes, input_size=size, fixed_input_size=False, **IMAGENET)
-
-
-def neuron_maker(
-    neuron: Callable[..., nn.Module],
-    tau: float | None,
-    surrogate: Surrogate,
-    v_reset: float | None,
-    detach_reset: bool,
-    reset: Reset | None,
-) -> Callable[..., nn.Module]:
-    """What makes a network's neurons, called with ``v_threshold=...``: a class with its keywords, or a function.
-
-    Raises:
-        TypeError: not callable; keywords for the neurons of one's own function, which sets them itself; or a reset
-            that is given twice.
-    """
-    if reset is not None and (v_reset != 0.0 or not detach_reset):
-        raise TypeError(f"Give either reset={reset!r}, or v_reset and detach_reset, not both.")
-    if isinstance(neuron, type) and issubclass(neuron, Neuron):
-        known = neuron.equation.keyword_names()
-        if tau is None and "tau" in known:
-            tau = 2.0
-        after: dict[str, Any] = dict(v_reset=v_reset, detach_reset=detach_reset) if reset is None else dict(reset=reset)
-        keywords: dict[str, Any] = dict(surrogate=surrogate, **after)
-        if tau is not None:
-            keywords["tau"] = tau
-        return partial(neuron, **keywords)
-    if not callable(neuron) or isinstance(neuron, nn.Module):
-        got = type(neuron).__name__
-        raise TypeError(f"neuron must be a class such as PLIF, or a function that makes a neuron, got {got}.")
-    other = repr(surrogate) != repr(SURROGATE)  # one read from a file is another object
-    given = dict(tau=tau is not None, surrogate=other, v_reset=v_reset != 0.0, reset=reset is not None)
-    for name in [name for name, changed in given.items() if changed]:
-        raise TypeError(f"{name} is set by your own function neuron={neuron!r}: give it there.")
-    return neuron  # type: ignore[return-value]  # mypy forgets what the function takes
-
-
-def require_whole(least: int, **sizes: Any) -> None:
-    """Refuse a size that is no whole number >= least; a tuple is one of sizes.
-
-    >>> require_whole(1, depth=0)
-    Traceback (most recent call last):
-    ValueError: depth must be a whole number >= 1, got 0.
-    """
-    for name, size in sizes.items():
-        several = isinstance(size, (tuple, list))
-        if not all(_is_whole(one) and one >= least for one in (size if several else (size,))):
-            what = "whole numbers" if several else "a whole number"
-            raise ValueError(f"{name} must be {what} >= {least}, got {size!r}.")
-
-
-def require_pools(pools: Any) -> None:
-    """Refuse what does not say of each of four convolutions whether it halves the image."""
-    if not isinstance(pools, (tuple, list)) or len(pools) != 4 or not all(isinstance(one, bool) for one in pools):
-        raise ValueError(f"pools must be True or False for each of the four convolutions, got {pools!r}.")
-
-
-def _is_whole(size: Any) -> bool:
-    return isinstance(size, int) and not isinstance(size, bool)
-
-
-def _height_and_width(size: Any) -> tuple[int, int]:
-    both = (size, size) if _is_whole(size) else size
-    try:
-        height, width = both
-    except (TypeError, ValueError):
-        height = width = None
-    if not (_is_whole(height) and _is_whole(width) and min(height, width) >= 1):
-        raise ValueError(f"img_size must be a whole number >= 1, or (height, width), got {size!r}.")
-    return height, width
-
-
-def _made(readout: Callable[[], nn.Module] | None) -> nn.Module | None:
-    """The readout; None where there is none to apply."""
-    if readout is None:
-        return None
-    if isinstance(readout, nn.Module) or not callable(readout):
-        raise TypeError(f"readout must be a class such as MeanOverTime, or a function that makes one, got {readout!r}.")
-    made = readout()
-    return None if isinstance(made, nn.Identity) else made
 
 
 def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:

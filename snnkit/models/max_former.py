@@ -19,7 +19,7 @@ from torch import nn
 
 from snnkit.models._pyramid import Pyramid
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
-from snnkit.models._vision import require_whole
+from snnkit.models._vision_arguments import require_whole
 from snnkit.nn.attention import SSA
 from snnkit.nn.depthwise import DepthwiseMixer
 from snnkit.nn.max_embed import FlatStem, MaxEmbedding, MaxStem, Stem, StridedStem

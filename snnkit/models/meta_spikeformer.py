@@ -17,7 +17,7 @@ from torch import Tensor
 
 from snnkit.models._meta_backbone import STRIDES, MetaBackbone
 from snnkit.models._registry import variant, variants
-from snnkit.models._vision import require_whole
+from snnkit.models._vision_arguments import require_whole
 from snnkit.nn.attention import SDSA3
 from snnkit.nn.mlp import MLP, Block
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from snnkit.models._meta_backbone import STRIDES, MetaBackbone
 from snnkit.models._registry import variant, variants
-from snnkit.models._vision import require_whole
+from snnkit.models._vision_arguments import require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.quant import LSQConv2d, LSQLinear

@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
-from snnkit.models._vision import VisionModel, require_pools, require_whole
+from snnkit.models._vision import VisionModel
+from snnkit.models._vision_arguments import require_pools, require_whole
 from snnkit.nn.attention import SDSA1, NeuronMaker
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snnkit.models._registry import CIFAR10, CIFAR100, EVENTS, variant, variants
-from snnkit.models._vision import VisionModel, require_pools, require_whole
+from snnkit.models._vision import VisionModel
+from snnkit.models._vision_arguments import require_pools, require_whole
 from snnkit.nn.attention import SSA, NeuronMaker
 from snnkit.nn.mlp import MLP, Block
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair, SEWShortcut
