@@ -206,7 +206,10 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
     Under ``torch.compile`` a model compiles twice: for the first call of a block, and for all later ones of any block.
     ``fullgraph`` works as long as no layer is in ``snnkit.nn.checkpoint``, where the graph breaks.
 
-    Chunks of any length give what one call gives, in eval mode (dropout and norms in training see other batches):
+    Chunks of any length give what one call gives, in eval mode (dropout and norms in training see other batches). The
+    silence that some networks append behind a sample (``tail``) is left out in the block, since a stream does not say
+    where it ends: ``create_model(..., tail=0)`` answers outside as inside; or feed steps of zeros at the end.
+
 
     >>> from snnkit.nn.readout import SumOverTime
     >>> model, x = torch.nn.Sequential(SumOverTime()), torch.ones(5, 1, 2)
