@@ -93,8 +93,9 @@ def result_of(
     """
     best, test = run.best, scores["test"]
     accuracies = {name: score.accuracy for name, score in scores.items()}
-    if data.test.speakers is not None:
-        known = np.isin(data.test.speakers, np.concatenate([data.train.speakers, data.valid.speakers]))
+    heard, tested = (data.train.speakers, data.valid.speakers), data.test.speakers
+    if tested is not None and all(part is not None for part in heard):  # a file may have none, whatever the others have
+        known = np.isin(tested, np.concatenate(heard))
         of = ("known_speakers", "unheard_speakers") if speech else ("known_people", "unseen_people")
         parts = {f"test_{of[0]}": known, f"test_{of[1]}": ~known}
         accuracies |= {name: float(test.right[part].mean()) for name, part in parts.items() if part.any()}
