@@ -15,7 +15,6 @@ struct StepArguments {
   real *g;                       // [rows, states, lanes]: gradients of the states after the step, then of those before it
   real *g_x;                     // [rows, lanes]
   double *sums;                  // [segments, tensors, lanes]: gradients of the coefficients so far, of SCALARS at lane 0
-  real *recent;                  // [segments, tensors, lanes], zeros
 };
 
 namespace {
@@ -47,12 +46,9 @@ extern "C" void step_backward(const StepArguments *arguments) {
 #pragma omp parallel for schedule(static) num_threads(step.threads) if (step.threads > 1)
   for (int64_t segment = 0; segment < step.segments; segment++) {
     double *const sums = step.sums + segment * kTensors * n;
-    real *const recent = step.recent + segment * kTensors * n;
     for (int64_t row = segment * step.rows / step.segments; row < (segment + 1) * step.rows / step.segments; row++)
       backward_step<false>(a, coefficients_of(a, 0), step.before + row * kStates * n, step.g + row * kStates * n, n,
-                           step.x + row * n, step.g_s + row * n, step.g_x + row * n, recent, sums, 0, n);
-#define EMPTY(position, name) sums[position * n] += emptied(recent + position * n, n);
-    SCALARS(EMPTY)
+                           step.x + row * n, step.g_s + row * n, step.g_x + row * n, sums, 0, n);
   }
 }
 
@@ -121,19 +117,17 @@ extern "C" void loop_backward(const LoopArguments *arguments) {
       product(loop.arriving + (t + 1) * size + begin * n, end - begin, n, loop.packed, false, scratch);
       for (int64_t segment = first; segment < last; segment++) {
         double *const sums = step.sums + segment * kTensors * n;
-        real *const recent = step.recent + segment * kTensors * n;
         for (int64_t row = segment * step.rows / step.segments; row < (segment + 1) * step.rows / step.segments; row++) {
           const int64_t here = t * size + row * n;
           real *__restrict g_s = scratch.into + (row - begin) * padded(n);
           if (loop.g_out)
             for (int64_t i = 0; i < n; i++) g_s[i] += loop.g_out[here + i];
           backward_step<false>(a, coefficients_of(a, 0), loop.history + (t * size + row * n) * kStates,
-                               step.g + row * kStates * n, n, loop.current + here, g_s, loop.g_current + here, recent,
-                               sums, 0, n);
+                               step.g + row * kStates * n, n, loop.current + here, g_s, loop.g_current + here, sums,
+                               0, n);
           if (loop.mask)
             for (int64_t i = 0; i < n; i++) loop.arriving[here + i] = loop.g_current[here + i] * loop.mask[row * n + i];
         }
-        SCALARS(EMPTY)
       }
     }
   }

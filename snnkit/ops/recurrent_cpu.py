@@ -18,9 +18,9 @@ from snnkit.ops import cpu, scan_cpu
 from snnkit.ops.program import Program
 from snnkit.ops.sources import source
 
-_pack = struct.Struct("15q").pack  # struct StepArguments
+_pack = struct.Struct("14q").pack  # struct StepArguments
 _pack_mix = struct.Struct("8q").pack  # struct MixArguments
-_pack_loop = struct.Struct("28q").pack  # struct LoopArguments
+_pack_loop = struct.Struct("27q").pack  # struct LoopArguments
 _SEGMENTS = 16  # parts of the batch whose parameter gradients are summed apart: set by the shape, not by the threads
 
 
@@ -64,11 +64,10 @@ class CompiledStep:
         table = (ctypes.c_int64 * len(held))(*[c.data_ptr() for c in held])
         segments = min(rows, _SEGMENTS)
         self._letters, self._sums = letters, out.new_zeros(segments, len(held), lanes, dtype=torch.float64)
-        recent = out.new_zeros(segments, len(held), lanes)
         threads = cpu.threads() if rows * lanes > scan_cpu._SMALL else 1
         self._head = (rows, lanes, segments, threads, ctypes.addressof(values), ctypes.addressof(table))
-        self._tail = (self._sums.data_ptr(), recent.data_ptr())
-        self._held = (held, values, table, recent, current, history, out, g_state, g_current)  # while pointers are used
+        self._to = self._sums.data_ptr()
+        self._held = (held, values, table, current, history, out, g_state, g_current)  # while pointers are used
         self._row = rows * lanes * out.element_size()
         self._rows, self._rounds = len(current), len(history)
         self._current, self._history, self._out = current.data_ptr(), history.data_ptr(), out.data_ptr()
@@ -85,13 +84,13 @@ class CompiledStep:
         before = self._history + t % self._rounds * self._states
         after = self._history + (t + 1) % self._rounds * self._states
         x, s = self._current + t % self._rows * self._row, self._out + t * self._row
-        self._kernel.forward(_pack(*self._head, x, s, before, after, 0, 0, 0, *self._tail))
+        self._kernel.forward(_pack(*self._head, x, s, before, after, 0, 0, 0, self._to))
 
     def backward(self, t: int, g_s: Tensor) -> None:
         """g_current[t] and g_state from the gradient of out[t] and g_state; adds up those of the coefficients."""
         x, before = self._current + t * self._row, self._history + t * self._states
         g = (g_s.data_ptr(), self._g_state, self._g_current + t * self._row)
-        self._kernel.backward(_pack(*self._head, x, 0, before, 0, *g, *self._tail))
+        self._kernel.backward(_pack(*self._head, x, 0, before, 0, *g, self._to))
 
     def mix(self, window: Tensor, taps: Tensor, add: Tensor | None, out: Tensor) -> None:
         """out = add + sum_k taps[k] window[k], in one pass; all contiguous."""
@@ -102,7 +101,7 @@ class CompiledStep:
         """All steps, with ``feedback[t] = mask * W heard[t]``; heard is the past, then the outputs to be filled."""
         x, weight, mask = x.contiguous(), weight.contiguous(), None if mask is None else mask.contiguous()
         packed = x.new_empty(self._kernel.packed(x.shape[2]))
-        step = (*self._head, 0, 0, 0, 0, 0, 0, 0, *self._tail)
+        step = (*self._head, 0, 0, 0, 0, 0, 0, 0, self._to)
         places = *map(_at, (weight, mask, packed, x, heard)), self._current, self._history
         self._kernel.loop_forward(_pack_loop(*step, len(x), self._rows, self._rounds, *places, 0, 0, 0))
 
@@ -111,7 +110,7 @@ class CompiledStep:
         g_out = None if g_out is None else g_out.contiguous()
         weight, mask = weight.contiguous(), None if mask is None else mask.contiguous()
         packed = arriving.new_empty(self._kernel.packed(arriving.shape[2]))
-        step = (*self._head, 0, 0, 0, 0, 0, self._g_state, 0, *self._tail)
+        step = (*self._head, 0, 0, 0, 0, 0, self._g_state, 0, self._to)
         head = (len(arriving) - 1, self._rows, self._rounds, *map(_at, (weight, mask, packed)), 0, 0)
         self._kernel.loop_backward(
             _pack_loop(*step, *head, self._current, self._history, _at(g_out), self._g_current, _at(arriving))
