@@ -113,7 +113,8 @@ def _checked_words(root: Path) -> list[str]:
     if foreign:
         raise ValueError(f"{root} holds the folder {foreign[0]}, which is none of the 35 words. Move it away.")
     if missing:
-        raise ValueError(f"{root} lacks {len(missing)} of the 35 words: {', '.join(missing[:6])}. {_HINT}")
+        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
+        raise ValueError(f"{root} lacks {len(missing)} of the 35 words: {', '.join(missing[:6])}{more}. {_HINT}")
     return list(WORDS)
 
 

@@ -91,3 +91,11 @@ def test_a_folder_that_is_not_the_set_is_refused(root):
     (root / "cot").rename(root / "_cot")
     with pytest.raises(ValueError, match="lacks 1 of the 35 words: bed"):
         SpeechCommands(root, "train")
+
+
+def test_of_many_words_that_lack_six_are_named_and_the_rest_is_counted(tmp_path):
+    (tmp_path / "testing_list.txt").touch()
+    for word in ("one", "two", "six", "zero"):
+        (tmp_path / word).mkdir()
+    with pytest.raises(ValueError, match="lacks 31 of the 35 words: backward, bed, bird, cat, dog, down and 25 more. "):
+        SpeechCommands(tmp_path, "train")
