@@ -135,7 +135,10 @@ class Bin(NamedArguments):
         with np.errstate(over="ignore"):  # reported below
             milliseconds = np.float16(1000) * times.astype(np.float16)
         if not np.isfinite(milliseconds).all():
-            raise ValueError("float16_times: float16 milliseconds end at 65.5 s; use exact times.")
+            raise ValueError(
+                f"float16_times: a spike at t = {times.max():g} s, float16 milliseconds end at 65.5 s. Times are "
+                "seconds: if these look like milliseconds, divide them by 1000; else use exact times."
+            )
         return milliseconds - (milliseconds.min() if self.from_first_spike else 0), np.float16(self.window_us / 1000)
 
 

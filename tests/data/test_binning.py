@@ -185,6 +185,8 @@ def test_the_float16_path_wants_seconds():
         Bin(3, float16_times=True)(events_of([(0, 0)]))
     with pytest.raises(ValueError, match="65.5 s"):
         Bin(3, float16_times=True)(events_of([(0, 0), (70_000_000, 1)], "float32"))
+    with pytest.raises(ValueError, match=r"a spike at t = 812 s.*milliseconds, divide them by 1000"):
+        Bin(3, float16_times=True)(events_of([(0, 0), (812_000_000, 1)], "float32"))
 
 
 @pytest.mark.parametrize(
