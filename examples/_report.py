@@ -34,16 +34,24 @@ class Score(NamedTuple):
         return float(self.right.mean())
 
 
-def say_firing(run: Any, firing: Mapping[str, Tensor]) -> None:
-    """Print the rate of each layer, and name those with neurons that never fire or always do."""
+def say_firing(run: Any, firing: Mapping[str, Tensor], remedy: str) -> None:
+    """Print the rate of each layer, and name those with neurons that never fire or always do.
+
+    ``remedy``: what would wake a layer that is silent as a whole, said once.
+    """
     run.say(
         "spikes a step and neuron: " + ", ".join(f"{name} {float(rate.mean()):.3f}" for name, rate in firing.items())
     )
     for name, share in silent(firing).items():
-        remedy = " Nothing behind it can learn: lower v_threshold, or look at its input." if share == 1 else ""
-        run.say(f"silent: {100 * share:.0f} % of the neurons of {name} never fired.{remedy}")
+        run.say(f"silent: {_count(share, firing[name])} neurons of {name} never fired.")
+    if 1 in silent(firing).values():
+        run.say(f"Nothing behind a silent layer can learn. {remedy}")
     for name, share in saturated(firing).items():
-        run.say(f"saturated: {100 * share:.0f} % of the neurons of {name} fired at every step.")
+        run.say(f"saturated: {_count(share, firing[name])} neurons of {name} fired at every step.")
+
+
+def _count(share: float, rate: Tensor) -> str:
+    return f"all {rate.numel()}" if share == 1 else f"{round(share * rate.numel())} of {rate.numel()}"
 
 
 def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: Mapping[str, Score]) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+import yaml
+from _settings import CONFIGS
 
 import snnkit
 from snnkit.models import DelaySNN
 from snnkit.models import _registry as registry
 from snnkit.models._temporal import TemporalClassifier
+from snnkit.models._vision import VisionModel
 from snnkit.nn import DelayedRecurrence, DelayLinear
 
 # Arguments of the networks.
@@ -48,6 +51,9 @@ def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
     kind = kind_of(name)
     if kind is DelaySNN and "decay_bias" in given and settings.decay_bias and not settings.bias:
         return "--decay-bias finds no bias to decay without --bias. Leave it out, or add that."
+    if kind is not None and issubclass(kind, VisionModel):
+        others = "examples/train_images.py and, for events, train_cifar10dvs.py"
+        return f"--model {name} is a vision model, which takes images; {others} train it. Give one for sequences."
     if kind is None or not issubclass(kind, TemporalClassifier):
         return None
     with torch.device("meta"):  # without memory or values
@@ -79,3 +85,31 @@ def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
             shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
             return f"--{option.replace('_', '-')}{shown} is no option of --model {name}: {why}. Leave it out."
     return None
+
+
+def to_wake(settings: Any) -> str:
+    """What would make silent neurons fire, in the options that this run has.
+
+    The input of a neuron grows with the spikes that a step and an input hold. Of 64 untrained SE-adLIF neurons on the
+    spoken digits, in steps of 10 ms, 64 are silent with ``--merge 1``, 42 with 5, none with 20.
+    """
+    name = settings.model or MODELS[settings.dataset]
+    ways = ["a lower --v-threshold"] if "v_threshold" in inspect.signature(kind_of(name).__init__).parameters else []
+    if settings.dataset == "shd":
+        ways.append("a larger --merge or --step-ms, which put more spikes into an input and step")
+    elif settings.dataset == "digits" and ways:
+        ways.append("fewer --steps, which put more spikes into each")
+    if ways:
+        return f"What helps: {', or '.join(ways)}."
+    if name == MODELS[settings.dataset]:
+        return "Should it stay silent, try another --lr."
+    made_for = _recipes_of(name)
+    where = f" is made for other input: --config {made_for[0]}." if made_for else " has no option that helps here."
+    return f"{name}{where} For --dataset {settings.dataset} there is --model {MODELS[settings.dataset]}."
+
+
+def _recipes_of(model: str) -> list[str]:
+    """The recipes of configs/ that name this model."""
+    found = sorted(CONFIGS.glob("*.yaml")) + sorted((CONFIGS / "temporal").glob("*.yaml"))
+    models = {path: yaml.safe_load(path.read_text(encoding="utf-8"))["settings"].get("model") for path in found}
+    return [path.relative_to(CONFIGS).as_posix() for path, named in models.items() if named == model]

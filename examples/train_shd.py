@@ -2,7 +2,7 @@
 
   python examples/train_shd.py                              handwritten digits, nothing to download, a minute or two
   python examples/train_shd.py --dataset shd --root DIR     SHD, SSC, or any set in the layout of their HDF5 files
-  python examples/train_shd.py --dataset gsc --root DIR     Google Speech Commands, a folder of wav files a word
+  python examples/train_shd.py --dataset gsc --root DIR     Google Speech Commands, a folder for each of its 35 words
   python examples/train_shd.py --dataset psmnist --root DIR permuted sequential MNIST, from its idx files
   python examples/train_shd.py --model radlif_shd           any temporal model of `python -m snnkit list`
   python examples/train_shd.py --resume                     go on with the newest run in runs/, bit for bit
@@ -12,6 +12,7 @@ Without --config the recipe is examples/configs/NAME.yaml, where NAME is the fol
 The epoch is chosen on held-out training samples; the test set is looked at once, at the end.
 """
 
+import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from _checkpoint import seed_all
 from _report import Score, say_firing, write_report
 from _run import Position, Run, check_settings
 from _settings import option, read_settings, refuse
-from _temporal_options import MODELS, NETWORK, kind_of, recipe_for, unused_by_model
+from _temporal_options import MODELS, NETWORK, kind_of, recipe_for, to_wake, unused_by_model
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
@@ -50,7 +51,7 @@ class Settings:
     """Options and recipe keys. The recipes in configs/ set those that matter for their data."""
 
     dataset: str = option("digits", "what to train on", choices=("digits", "shd", "gsc", "psmnist"))
-    root: str = option("", "folder of the data set's files", free=True, of="shd, gsc, psmnist")
+    root: str = option("", "folder of the data set's files; gsc: all its 35 words", free=True, of="shd, gsc, psmnist")
     steps: int = option(16, "time steps", of="digits")
     step_ms: float = option(10.0, "length of a time step (ms)", of="shd")
     merge: int = option(5, "neighbouring units that are summed to one input", of="shd")
@@ -192,6 +193,11 @@ def load_data(settings: Settings) -> Data:
         return Data(*map(snn_data.DiskCache, parts))
     if s.dataset == "psmnist":
         return Data(*(snn_data.SequentialMNIST(s.root, part, 0, s.validation) for part in ("train", "valid", "test")))
+    if os.path.isfile(s.root):
+        raise ValueError(f"--root must be the folder with shd_train.h5 and shd_test.h5, got the file {s.root}.")
+    if 700 % s.merge:
+        near = min((n for n in range(1, 701) if 700 % n == 0), key=lambda n: abs(n - s.merge))
+        raise ValueError(f"--merge must divide the 700 units, got {s.merge}: some would be lost. Give {near}, say.")
     bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge, from_first_spike=not s.from_zero)
     if s.published_bins:
         bins = snn_data.Bin.as_published(700, round(1000 * s.step_ms), s.merge)
@@ -347,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
         run.end_epoch(epoch, values | {"seconds": time.perf_counter() - began})
         if epoch == 0:
-            say_firing(run, score.firing)
+            say_firing(run, score.firing, to_wake(settings))
         at = Position(epoch + 1)
         if run.stops(epoch):
             run.save(at, model, *optimizers, *schedules)

@@ -140,7 +140,10 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--dataset shd --root empty", "{folder}/empty"),
         ("--dataset shd --root cut", "shd_train.h5 is truncated"),
         ("--dataset shd --root nowhere", "{folder}/nowhere"),
+        ("--dataset shd --root cut/shd_train.h5", "--root must be the folder with shd_train.h5 and shd_test.h5, got"),
+        ("--dataset shd --root cut --merge 3", "--merge must divide the 700 units, got 3: some would be lost. Give 2"),
         ("--model delay_snn_shdd", "Near: delay_snn_shd"),
+        ("--model spikformer_4_384_cifar10", "spikformer_4_384_cifar10 is a vision model, which takes images"),
         ("--tau -1", "--tau must be > 0, got -1"),
         ("--optimizer adammw", "Near: adamw"),
         ("--validation 0", "share"),
@@ -246,5 +249,6 @@ def test_what_the_layers_offer_the_script_offers_and_the_file_remembers(tmp_path
 
 def test_help_names_the_options_with_the_defaults_that_there_are(tmp_path):
     out = run("--help", cwd=tmp_path)
+    assert "all its 35 words" in " ".join(out.split())
     assert "--lr-delay" in out and "(default: 0.1)" in out and "--resume" in out
     assert "(default: )" not in out and "(default: None)" not in out
