@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from _checkpoint import write_file
 from _command import starts
+from _report_panels import are_counts, delays_of, draw_delays, draw_input, draw_spikes
 from torch import Tensor, nn
 
 import snnkit
+from snnkit.data import LogMel
 from snnkit.nn import saturated, silent
 
 
@@ -70,20 +72,22 @@ def write_report(run: Any, settings: Any, model: nn.Module, data: Any, scores: M
     result = result_of(run, settings, model, data, scores)
     run.write_result(result)
     one = data.test[0][0]
-    spikes = {"input": one} | spikes_of(
-        model.discretize(), torch.as_tensor(one, dtype=torch.float32), run.accelerator.device
-    )
-    delays = {
-        f"layer {i}": layer.delay.detach().cpu().numpy().ravel()
-        for i, layer in enumerate(model.delay_layers(), start=1)
-    }
-    step = f"steps of {settings.step_ms:g} ms" if settings.dataset == "shd" else "steps"
+    spikes = spikes_of(model.discretize(), torch.as_tensor(one, dtype=torch.float32), run.accelerator.device)
+    delays, step = delays_of(model), steps_of(settings)
     title = f"{run.folder.name}: test accuracy {100 * test.accuracy:.1f} %"
     history = run.log.history()
     write_file(
-        run.folder / "report.png", lambda aside: draw_report(aside, title, history, best["epoch"], spikes, delays, step)
+        run.folder / "report.png",
+        lambda aside: draw_report(aside, title, history, best["epoch"], one, spikes, delays, step),
     )
     say_result(run, result)
+
+
+def steps_of(settings: Any) -> str:
+    """The unit of time of a run, with its length where the data set has one."""
+    mel = LogMel()
+    of = {"shd": f"{settings.step_ms:g} ms", "gsc": f"{1000 * mel.hop / mel.new_rate:g} ms", "psmnist": "a pixel"}
+    return f"steps of {of[settings.dataset]}" if settings.dataset in of else "steps"
 
 
 def result_of(
@@ -157,6 +161,7 @@ def draw_report(
     title: str,
     history: Mapping[str, list[float]],
     best_epoch: int,
+    x: np.ndarray,
     spikes: Mapping[str, np.ndarray],
     delays: Mapping[str, np.ndarray],
     step: str,
@@ -168,8 +173,9 @@ def draw_report(
         title: one line over the picture.
         history: columns of ``metrics.csv``.
         best_epoch: the chosen epoch, counted from 1.
-        spikes: one sample's spikes or counts by layer, ``[T, units ...]``: any number of axes, a row a unit.
-        delays: delays in steps by layer; empty for a network without.
+        x: one sample, ``[T, channels]``: spikes, or real numbers, which get a panel of their own.
+        spikes: its spikes by layer, ``[T, units ...]``: any number of axes, a row a unit.
+        delays: delays in steps by layer; empty for a network without, whose picture has no panel for them.
         step: the unit of time, e.g. ``steps of 10 ms``.
     """
     import matplotlib
@@ -177,12 +183,20 @@ def draw_report(
     matplotlib.use("agg")  # no window, no display needed
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), dpi=100, layout="constrained")
+    figure = pyplot.figure(figsize=(12, 9), dpi=100, layout="constrained")
     figure.suptitle(title)
-    draw_curves(axes[0, 0], history, best_epoch, "loss", 1, "cross entropy")
-    draw_curves(axes[0, 1], history, best_epoch, "accuracy", 100, "accuracy (%)")
-    _raster(axes[1, 0], spikes, step)
-    _histogram(axes[1, 1], delays, step)
+    grid = figure.add_gridspec(2, 2)
+    draw_curves(figure.add_subplot(grid[0, 0]), history, best_epoch, "loss", 1, "cross entropy")
+    draw_curves(figure.add_subplot(grid[0, 1]), history, best_epoch, "accuracy", 100, "accuracy (%)")
+    below = grid[1, 0] if delays else grid[1, :]
+    if are_counts(x):
+        draw_spikes(figure.add_subplot(below), {"input": x, **spikes}, step)
+    else:
+        halves = below.subgridspec(2, 1)
+        draw_input(figure.add_subplot(halves[0]), x, max(len(s) for s in spikes.values()), step)
+        draw_spikes(figure.add_subplot(halves[1]), spikes, step)
+    if delays:
+        draw_delays(figure.add_subplot(grid[1, 1]), delays, step)
     figure.savefig(path, format="png")
     pyplot.close(figure)
 
@@ -202,26 +216,3 @@ def draw_curves(
     # Below the axis: in a short run the curves leave no corner free.
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3, fontsize=7, columnspacing=1, handlelength=1.5)
 
-
-def _raster(axis: Any, spikes: Mapping[str, np.ndarray], step: str) -> None:
-    below, ticks = 0, {}
-    for name, s in spikes.items():
-        s = s.reshape(len(s), -1)  # places and neurons of a place, say, one after the other
-        t, unit = np.nonzero(s)
-        axis.scatter(t, unit + below, s=3, linewidths=0)
-        ticks[below + s.shape[1] / 2] = f"{name}\n{s.shape[1]} units"
-        below += s.shape[1]
-        axis.axhline(below, color="grey", linewidth=0.5)
-    axis.set(title="Spikes of one test sample", xlabel=f"time ({step})", ylim=(0, below))
-    axis.set_yticks(list(ticks), list(ticks.values()))
-
-
-def _histogram(axis: Any, delays: Mapping[str, np.ndarray], step: str) -> None:
-    axis.set(title="Delays of the synapses", xlabel=f"delay ({step})", ylabel="share of the layer's synapses (%)")
-    if not delays:
-        axis.text(0.5, 0.5, "this network has no delays", ha="center", va="center", transform=axis.transAxes)
-        return
-    edges = np.arange(np.ceil(max(d.max() for d in delays.values())) + 2) - 0.5
-    for name, d in delays.items():
-        axis.stairs(100 * np.histogram(d, edges)[0] / d.size, edges, label=f"{name}: mean {d.mean():.1f}")
-    axis.legend()

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from _report import _raster
+from _report_panels import delays_of, draw_spikes
 from _settings import read_settings
 from _temporal_options import kind_of
 from train_shd import Settings, build_model, build_optimizers, load_data, main
@@ -142,9 +142,20 @@ def test_the_raster_has_a_row_for_each_neuron_of_each_place():
     axis = Figure().subplots()
     s = np.zeros((5, 2, 3))  # [T, places, neurons]
     s[4, 1, 2] = s[2, 0, 1] = 1
-    _raster(axis, {"input": np.zeros((5, 4)), "layer 1": s}, "steps")
+    draw_spikes(axis, {"input": np.zeros((5, 4)), "layer 1": s}, "steps")
     assert axis.collections[1].get_offsets().tolist() == [[2, 4 + 1], [4, 4 + 5]]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["input\n4 units", "layer 1\n6 units"]
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "delrec_shd_rec", "delrec_shd_recff", "delrec_equiparam_shd_recff"])
+def test_the_picture_names_the_delays_of_each_layer_by_its_place_and_kind(name):
+    model = snnkit.create_model(name, in_features=5, num_classes=3, hidden=(4, 6))
+    delays, kept = delays_of(model), list(model.delay_layers())
+    assert [d.size for d in delays.values()] == [layer.delay.numel() for layer in kept]
+    if name == "delrec_shd_recff":
+        assert list(delays) == ["layer 2, feed-forward", "layer 2, recurrent"]
+    elif name == "delay_snn_digits":
+        assert list(delays) == ["layer 1", "layer 2", "output"]
 
 
 def test_recurrent_delays_are_trained_chosen_and_reported(tmp_path):

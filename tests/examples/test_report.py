@@ -1,12 +1,14 @@
-"""What a temporal run tells: silent neurons and what wakes them, and at its end what is known of speakers."""
+"""What a temporal run tells: silent neurons and what wakes them, speakers if they are known, a picture."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from _report import Score, result_of, say_firing
+from _report import Score, draw_report, result_of, say_firing, steps_of
+from _report_panels import are_counts, draw_delays
 from _temporal_options import to_wake
+from matplotlib import pyplot
 from torch import nn
 from train_shd import Settings
 
@@ -60,3 +62,55 @@ def test_the_remedy_for_silent_neurons_names_options_that_the_run_has(dataset, m
     assert all(word in text for word in words)
     for option in ("--v-threshold", "--steps", "--merge"):
         assert (option in text) == any(option in word for word in words)
+
+
+@pytest.fixture
+def panels(monkeypatch, tmp_path):
+    """Draw a report and give its panels by title."""
+
+    def drawn(x, delays):
+        part = {f"{part}_{quantity}": [0.5] for part in ("train", "validation") for quantity in ("loss", "accuracy")}
+        spikes = {"layer 1": np.eye(7)[:, :3]}
+        monkeypatch.setattr(pyplot, "close", lambda figure: None)
+        draw_report(tmp_path / "report.png", "run", {"epoch": [1], **part}, 1, x, spikes, delays, "steps")
+        return {axis.get_title(): axis for axis in pyplot.gcf().axes}
+
+    yield drawn
+    monkeypatch.undo()
+    pyplot.close("all")
+
+
+def test_spikes_are_drawn_with_their_input_and_a_network_without_delays_has_no_panel_for_them(panels):
+    drawn = panels(np.eye(5), {})
+    assert set(drawn) == {"Learning: loss", "Learning: accuracy", "Spikes of one test sample"}
+    names = [label.get_text() for label in drawn["Spikes of one test sample"].get_yticklabels()]
+    assert names == ["input\n5 units", "layer 1\n3 units"]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_an_input_of_real_numbers_is_an_image_or_a_curve_over_the_time_of_the_spikes(panels, channels):
+    x = np.linspace(-2, 2, 5 * channels).reshape(5, channels)
+    drawn = panels(x, {"layer 1": np.arange(4)})
+    assert {"Input of one test sample", "Spikes of one test sample", "Delays"} <= set(drawn)
+    above, below = drawn["Input of one test sample"], drawn["Spikes of one test sample"]
+    assert above.get_xlim() == below.get_xlim() == (-0.5, 6.5)
+    if channels == 1:
+        assert (above.lines[0].get_ydata() == x[:, 0]).all()
+    else:
+        assert (above.images[0].get_array() == x.T).all()
+    assert [label.get_text() for label in below.get_yticklabels()] == ["layer 1\n3 units"]
+
+
+def test_recurrent_delays_can_be_told_from_those_of_the_same_layers_synapses(panels):
+    axis = pyplot.figure().add_subplot()
+    draw_delays(axis, {"layer 2, feed-forward": np.arange(4), "layer 2, recurrent": np.arange(9)}, "steps")
+    one, other = axis.patches
+    assert one.get_edgecolor() == other.get_edgecolor() and one.get_linestyle() != other.get_linestyle()
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert names == ["layer 2, feed-forward: mean 1.5", "layer 2, recurrent: mean 4.0"]
+
+
+def test_a_step_has_its_length_where_the_data_set_has_one():
+    assert steps_of(Settings(dataset="shd", step_ms=4.0)) == "steps of 4 ms"
+    assert steps_of(Settings(dataset="gsc")) == "steps of 10 ms" and steps_of(Settings()) == "steps"
+    assert are_counts(np.array([0, 3.0])) and not are_counts(np.array([0, 0.5])) and not are_counts(-np.ones(1))
