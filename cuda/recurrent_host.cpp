@@ -35,8 +35,8 @@ extern "C" void step_forward(const StepArguments *arguments) {
   const int64_t n = step.lanes;
 #pragma omp parallel for schedule(static) num_threads(step.threads) if (step.threads > 1)
   for (int64_t row = 0; row < step.rows; row++)
-    forward_step<true>(a, coefficients_of(a, 0), step.before + row * kStates * n, step.after + row * kStates * n, n,
-                       step.x + row * n, step.s + row * n, 0, n);
+    forward_step(a, coefficients_of(a, 0), step.before + row * kStates * n, step.after + row * kStates * n, n,
+                 step.x + row * n, step.s + row * n, 0, n, 0, 0);
 }
 
 extern "C" void step_backward(const StepArguments *arguments) {
@@ -48,7 +48,7 @@ extern "C" void step_backward(const StepArguments *arguments) {
     double *const sums = step.sums + segment * kTensors * n;
     for (int64_t row = segment * step.rows / step.segments; row < (segment + 1) * step.rows / step.segments; row++)
       backward_step<false>(a, coefficients_of(a, 0), step.before + row * kStates * n, step.g + row * kStates * n, n,
-                           step.x + row * n, step.g_s + row * n, step.g_x + row * n, sums, 0, n);
+                           step.x + row * n, step.g_s + row * n, step.g_x + row * n, sums, 0, n, 0, 0, 0);
   }
 }
 
@@ -95,8 +95,8 @@ extern "C" void loop_forward(const LoopArguments *arguments) {
           for (int64_t i = 0; i < n; i++) current[i] = x[i] + back[i] * loop.mask[row * n + i];
         else
           for (int64_t i = 0; i < n; i++) current[i] = x[i] + back[i];
-        forward_step<true>(a, coefficients_of(a, 0), before + row * kStates * n, after + row * kStates * n, n, current,
-                           loop.heard + (t + 1) * size + row * n, 0, n);
+        forward_step(a, coefficients_of(a, 0), before + row * kStates * n, after + row * kStates * n, n, current,
+                     loop.heard + (t + 1) * size + row * n, 0, n, 0, 0);
       }
     }
   }
@@ -124,7 +124,7 @@ extern "C" void loop_backward(const LoopArguments *arguments) {
             for (int64_t i = 0; i < n; i++) g_s[i] += loop.g_out[here + i];
           backward_step<false>(a, coefficients_of(a, 0), loop.history + (t * size + row * n) * kStates,
                                step.g + row * kStates * n, n, loop.current + here, g_s, loop.g_current + here, sums,
-                               0, n);
+                               0, n, 0, 0, 0);
           if (loop.mask)
             for (int64_t i = 0; i < n; i++) loop.arriving[here + i] = loop.g_current[here + i] * loop.mask[row * n + i];
         }

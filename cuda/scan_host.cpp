@@ -41,7 +41,7 @@ namespace {
 constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step stay in the L1 cache
 constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, half of a 2 MiB L2
 constexpr int64_t kFewestLanes = 128;           // of a block in the backward: fewer than that and calls cost more than lanes
-constexpr int64_t kMostLanes = 512;            // few steps: x, history and gradients stay in the L1 cache
+constexpr int64_t kMostLanes = 256;            // few steps: x, history and gradients stay in the L1 cache
 constexpr int64_t kWide = 64 / (int64_t)sizeof(real);   // lanes of a vector register
 constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
 #define COUNT(position, name) +1
@@ -112,28 +112,48 @@ void start_block(const Arguments &a, real *state, int64_t stride, int64_t row, i
   (void)initial;
 }
 
-// The next rows of x lie a whole row of the tensor away: the hardware does not see them coming, so ask for them.
+// The next rows lie a whole row of the tensor away: the hardware does not see them coming, so ask for them. Here all at
+// once, some rows ahead; the steps that write ask for the next row, a line before each vector of lanes, and also for
+// what they will write: a store that misses waits as long as a load.
 inline void ask_for(const real *row, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / (int64_t)sizeof(real)) __builtin_prefetch(row + i);
 }
 
-// One step of a block, from the states before to those after (the same memory, or not). With write, also the output.
+// One step of one lane, from the states before to those after (the same memory, or not). With write, also the output.
 template <bool write>
-inline void forward_step(const Arguments &a, const Coefficients common, const real *from, real *to, int64_t stride,
-                         const real *__restrict x, real *__restrict s, int64_t first, int64_t n) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; i++) {
-    Coefficients c = common;
+inline void forward_lane(const Arguments &a, Coefficients c, const real *from, real *to, int64_t stride,
+                         const real *__restrict x, real *__restrict s, int64_t first, int64_t i) {
 #define PICK(position, name) c.name = a.coefficients[position][first + i];
-    LANES(PICK)
-    State before, after;
+  LANES(PICK)
+  State before, after;
 #define LOAD(position, name) before.name = from[position * stride + i];
-    STATES(LOAD)
-    const real out = forward(x[i], before, c, after);
-    if (write) s[i] = out;
+  STATES(LOAD)
+  const real out = forward(x[i], before, c, after);
+  if (write) s[i] = out;
 #define STORE(position, name) to[position * stride + i] = after.name;
-    STATES(STORE)
+  STATES(STORE)
+}
+
+// One step of a block. The rows of the next step lie x_next and s_next away.
+inline void forward_step(const Arguments &a, const Coefficients common, const real *from, real *to, int64_t stride,
+                         const real *__restrict x, real *__restrict s, int64_t first, int64_t n, int64_t x_next,
+                         int64_t s_next) {
+  int64_t i = 0;
+  for (; i + kWide <= n; i += kWide) {
+    __builtin_prefetch(x + i + x_next);
+    __builtin_prefetch(s + i + s_next, 1);
+#pragma GCC ivdep
+    for (int64_t j = i; j < i + kWide; j++) forward_lane<true>(a, common, from, to, stride, x, s, first, j);
   }
+#pragma GCC ivdep
+  for (int64_t j = i; j < n; j++) forward_lane<true>(a, common, from, to, stride, x, s, first, j);
+}
+
+// The same again, for the states alone.
+inline void states_step(const Arguments &a, const Coefficients common, const real *from, real *to, int64_t stride,
+                        const real *__restrict x, int64_t first, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; i++) forward_lane<false>(a, common, from, to, stride, x, nullptr, first, i);
 }
 
 }  // namespace
@@ -152,8 +172,9 @@ extern "C" void scan_forward(const Arguments *arguments) {
     const Coefficients common = coefficients_of(a, first);
     start_block(a, state, kForwardLanes, row, first, n);
     for (int64_t t = 0; t < a.steps; t++) {
-      forward_step<true>(a, common, state, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
-                         a.s + t * size + here, first, n);
+      const int64_t next = t + 1 < a.steps;
+      forward_step(a, common, state, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
+                   a.s + t * size + here, first, n, next * a.x_step, next * size);
 #define TRACE(position, index, name) \
       std::copy_n(state + index * kForwardLanes, n, a.traces[position] + t * size + here);
       TRACES(TRACE)
@@ -189,18 +210,23 @@ inline void backward_lane(const Arguments &a, Coefficients c, const real *__rest
 }
 
 // The reverse of one step of a block. The gradients of SCALARS gather in kWide sums, in registers, in an order that
-// depends on n alone; from step to step they are added in float64.
+// depends on n alone; from step to step they are added in float64. The rows of the next step, the one before in
+// time, lie x_next, g_next and g_x_next before these.
 template <bool add>
 inline void backward_step(const Arguments &a, const Coefficients common, const real *__restrict before,
                           real *__restrict g, int64_t stride, const real *__restrict x, const real *__restrict g_s,
-                          real *__restrict g_x, double *__restrict sums, int64_t first, int64_t n) {
+                          real *__restrict g_x, double *__restrict sums, int64_t first, int64_t n, int64_t x_next,
+                          int64_t g_next, int64_t g_x_next) {
   alignas(64) real wide[kTensors * kWide + 1] = {};
   int64_t i = 0;
 #define LANE_AT(i, j) backward_lane<add>(a, common, before, g, stride, x, g_s, g_x, wide, sums, first, i, j)
-  if (kScalars)
-    for (; i + kWide <= n; i += kWide)
+  for (; i + kWide <= n; i += kWide) {
+    __builtin_prefetch(x + i - x_next);
+    __builtin_prefetch(g_s + i - g_next);
+    __builtin_prefetch(g_x + i - g_x_next, 1);
 #pragma GCC ivdep
-      for (int64_t j = 0; j < kWide; j++) LANE_AT(i + j, j);
+    for (int64_t j = 0; j < kWide; j++) LANE_AT(i + j, j);
+  }
 #pragma GCC ivdep
   for (int64_t k = i; k < n; k++) LANE_AT(k, k - i);
 #define ADD_PARTS(position, name) \
@@ -224,7 +250,7 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
     std::copy_n(state, kStates * m, starts + c * kStates * m);
     if (c + 1 < chunks)
       for (int64_t t = c * chunk; t < (c + 1) * chunk; t++)
-        forward_step<false>(a, common, state, state, m, x + t * a.x_step, nullptr, first, n);
+        states_step(a, common, state, state, m, x + t * a.x_step, first, n);
   }
 #define ARRIVE(position, name)                                                                      \
   for (int64_t i = 0; i < n; i++)                                                                   \
@@ -237,7 +263,7 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
     for (int64_t t = begin; t + 1 < end; t++) {
       real *const before = history + (t - begin) * kStates * m;
       if (t + kAhead < a.steps) ask_for(x + (t + kAhead) * a.x_step, n);
-      forward_step<false>(a, common, before, before + kStates * m, m, x + t * a.x_step, nullptr, first, n);
+      states_step(a, common, before, before + kStates * m, m, x + t * a.x_step, first, n);
     }
     for (int64_t t = end - 1; t >= begin; t--) {
 #define TRACE_GRADIENT(position, index, name)                                                       \
@@ -245,15 +271,13 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
         for (int64_t i = 0; i < n; i++) g[index * m + i] += a.g_traces[position][t * size + here + i];
       TRACES(TRACE_GRADIENT)
       const real *before = history + (t - begin) * kStates * m, *x_t = x + t * a.x_step;
-      if (t >= kAhead) {
-        ask_for(x_t - kAhead * a.x_step, n);
-        if (a.g_s) ask_for(a.g_s + (t - kAhead) * a.g_step + row * a.g_row + first, n);
-      }
       const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
+      const int64_t next = t > 0, x_next = next * a.x_step, g_next = a.g_s ? next * a.g_step : 0;
+      real *const g_x = a.g_x + t * a.g_x_step + here;
       if (!a.g_x_step && t + 1 < a.steps)
-        backward_step<true>(a, common, before, g, m, x_t, g_s, a.g_x + here, sums, first, n);
+        backward_step<true>(a, common, before, g, m, x_t, g_s, g_x, sums, first, n, x_next, g_next, 0);
       else
-        backward_step<false>(a, common, before, g, m, x_t, g_s, a.g_x + t * a.g_x_step + here, sums, first, n);
+        backward_step<false>(a, common, before, g, m, x_t, g_s, g_x, sums, first, n, x_next, g_next, next * a.g_x_step);
     }
   }
 #define LEAVE(position, name)                                                                       \
