@@ -12,6 +12,8 @@ Without --config the recipe is examples/configs/NAME.yaml, where NAME is the fol
 The epoch is chosen on held-out training samples; the test set is looked at once, at the end.
 """
 
+import _quiet_stop  # noqa: F401, I001  # first: it is for the imports below
+
 import os
 import time
 from collections.abc import Collection, Sequence
@@ -22,8 +24,8 @@ import torch
 from _batches import batch_loader, on_device, training_part
 from _checkpoint import seed_all
 from _report import Score, say_firing, write_report
-from _run import Position, Run, check_settings
-from _settings import option, read_settings, refuse
+from _run import Position, Run, check_settings, refuse_folder
+from _settings import option, plain_warnings, read_settings, refuse
 from _temporal_options import MODELS, NETWORK, kind_of, recipe_for, to_wake, unused_by_model
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -294,8 +296,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     device, torch.backends.cudnn.deterministic = accelerator.device, True
     tf32 = settings.precision == "tf32"  # torch's default is TF32 in convolutions alone
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    plain_warnings()
     try:
         check_settings(settings)
+        refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = load_data(settings)
         if not settings.workers:  # CutMix goes from sample to sample: on the CPU

@@ -7,6 +7,7 @@ import pytest
 import torch
 import train_cifar10dvs
 import train_images
+import train_shd
 from _clips import event_parts, in_flags, left_out, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
@@ -123,10 +124,10 @@ def test_a_folder_that_cannot_hold_a_run_is_refused_in_a_line_before_the_data_ar
         ("begun", "begun already holds a run, which has no checkpoint yet. Delete it, or give another --folder."),
         ("stopped", "stopped already holds a run. Go on with --resume stopped"),
     ):
-        for script in (train_images, train_cifar10dvs):
+        for script, dataset in ((train_images, "folder"), (train_cifar10dvs, "folder"), (train_shd, "shd")):
             AcceleratorState._reset_state(reset_partial_state=True)
             with pytest.raises(SystemExit, match=f"error: {message}"):
-                script.main(["--folder", folder, "--dataset", "folder", "--root", "nowhere", "--cpu"])
+                script.main(["--folder", folder, "--dataset", dataset, "--root", "nowhere", "--cpu"])
     refuse_folder("stopped", resumed=tmp_path / "stopped")
     refuse_folder("new/one", None)
     refuse_folder("", None)
