@@ -12,6 +12,7 @@ from snnkit.equations.integer import ILIF as ILIF
 from snnkit.equations.integrate_and_fire import IF as IF
 from snnkit.equations.integrate_and_fire import LI as LI
 from snnkit.equations.integrate_and_fire import LIF as LIF
+from snnkit.equations.integrate_and_fire import PLIF as PLIF
 from snnkit.equations.nonlinear import EIF as EIF
 from snnkit.equations.nonlinear import QIF as QIF
 from snnkit.equations.nonlinear import Izhikevich as Izhikevich

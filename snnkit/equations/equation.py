@@ -125,7 +125,7 @@ class Equation(Parametric):
         try:
             super().refuse(name, known)
         except TypeError as error:
-            if name not in ("alpha", "beta", "decay") or "tau" not in cls.parameter_names:
+            if name not in ("alpha", "beta", "decay") or not hasattr(cls, "tau"):
                 raise
             raise TypeError(f"{error} A decay of v is tau = 1 / (1 - {name}), see docs/neurons.md.") from None
 

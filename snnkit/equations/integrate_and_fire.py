@@ -1,10 +1,11 @@
-"""Integrate-and-fire neurons with one membrane v: IF, LIF and the readout LI. Time constants count steps."""
+"""Integrate-and-fire neurons with one membrane v: IF, LIF, PLIF and the readout LI. Time constants count steps."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from snnkit.equations.equation import Equation
+from snnkit.equations.symbols import exp
 
 
 class IF(Equation):
@@ -52,6 +53,24 @@ class LIF(Equation):
             v = v - (v - self.v_rest) / self.tau + x
         s = self.spike(v - self.v_threshold)
         return s, {"v": self.reset(v, s)}
+
+
+class PLIF(Equation):
+    """LIF by a number w that may be anything: 1 / tau = sigmoid(w), that is tau = 1 + exp(-w). Fang et al. 2021 (PLIF).
+
+    v = v + (x - (v - v_rest)) / tau;  s = [v >= v_threshold];  v = reset(v, s). A given tau is w = -log(tau - 1).
+    """
+
+    w, v_threshold = 0.0, 1.0
+    decay_input = True
+    learnt = ("w",)
+    states = {"v": "v_rest"}
+    step = LIF.step  # type: ignore[assignment]
+
+    @property
+    def tau(self) -> Any:
+        """The time constant in steps, > 1, of a w that is a number or a symbol (of a tensor: the layer's ``tau``)."""
+        return 1.0 + exp(-self.w)
 
 
 class LI(Equation):

@@ -134,10 +134,21 @@ class DelayHead(_Connected):
         return self.readout(v, None if lengths is None else lengths + tail)
 
 
+class _PLI(equations.Equation):
+    """LI with PLIF's w: 1 / tau = sigmoid(w)."""
+
+    w = 0.0
+    decay_input = True
+    states = {"v": 0.0}
+    _fires = False
+    step = equations.LI.step  # type: ignore[assignment]
+    tau = equations.PLIF.tau
+
+
 class LearntLI(PLIF):
     """Leaky integrator that learns its time constant as a PLIF does, 1 / tau = sigmoid(w)."""
 
-    equation = equations.LI  # type: ignore[assignment]
+    equation = _PLI
 
 
 def evaluation_copy(model: Network, change: Callable[[DelayLinear], object]) -> Network:

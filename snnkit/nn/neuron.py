@@ -5,6 +5,7 @@ The equation has the formula and the defaults; the module holds what is learnt, 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -304,32 +305,25 @@ class PLIF(Neuron):
     (``shape`` for more). The parameter is ``w``, stored as it is trained.
     """
 
-    equation = equations.LIF
+    equation: ClassVar[type[Equation]] = equations.PLIF
+    w: Tensor
 
     def __init__(
-        self, *values: Any, learn: Sequence[str] = (), shape: Sequence[int] = (), device: Any = None, dtype: Any = None,
-        **keywords: Any,
+        self, tau: Any = 2.0, *values: Any, learn: Sequence[str] = (), shape: Sequence[int] = (), device: Any = None,
+        dtype: Any = None, **keywords: Any,
     ) -> None:  # fmt: skip
-        keywords = self.equation.named(values, keywords)
-        tau = keywords.get("tau")
         if "tau" in learn:
             raise ValueError("PLIF learns tau through w, whatever learn says: leave it out.")
-        if isinstance(tau, Tensor):
-            if shape and not learn:
-                raise _own_shape(shape, "tau")
-            keywords["tau"] = _some_number("tau", tau)
-        super().__init__(learn=tuple(learn), shape=shape, device=device, dtype=dtype, **keywords)
-        least = self._neuron.parameters()["tau"]
+        number = not isinstance(tau, Tensor)
+        least = equations.LIF(tau=tau if number else _some_number("tau", tau)).tau
         if least <= 1:
             raise ValueError(f"tau must be > 1 for PLIF, since 1 / tau = sigmoid(w), got {least}.")
-        start = tau.double() if isinstance(tau, Tensor) else torch.full(tuple(shape), least, dtype=torch.float64)
-        w = -torch.log(start.detach() - 1.0)
-        self.w = nn.Parameter(w.to(device=device, dtype=dtype or torch.get_default_dtype()))
-        self._tensor_names = {**self._tensor_names, "w": "tau"}
-        self._plan = self._planned()
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**super()._tensors(), "tau": 1.0 + torch.exp(-self.w.double())}
+        if shape and not number and not learn:
+            raise _own_shape(shape, "tau")
+        start: Any = -math.log(least - 1.0)
+        if not number:
+            start = -torch.log(tau.detach().double() - 1.0).to(dtype or torch.get_default_dtype())
+        super().__init__(start, *values, learn=(*learn, "w"), shape=shape, device=device, dtype=dtype, **keywords)
 
     @property
     def tau(self) -> Tensor:

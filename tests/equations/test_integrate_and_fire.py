@@ -1,4 +1,4 @@
-"""IF, LIF and LI: SpikingJelly's classes, numbers of the original code, and laws that hold on paper."""
+"""IF, LIF, PLIF and LI: SpikingJelly's classes, numbers of the original code, and laws that hold on paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkit import nn
-from snnkit.equations import IF, LI, LIF, ATan, Hard, NoReset, Sigmoid, Soft
+from snnkit.equations import IF, LI, LIF, PLIF, ATan, Hard, NoReset, Sigmoid, Soft
 from snnkit.ops import scan
 from tests.closeness import error
 from tests.equations.oracle import RESETS, agree, drive, spikingjelly
@@ -28,6 +28,16 @@ def test_lif_is_lifnode(reset, decay_input):
     node = spikingjelly("LIFNode", reset, decay_input=decay_input, tau=3.0)
     equation = LIF(tau=3.0, decay_input=decay_input, reset=reset, surrogate=Sigmoid(4.0))
     agree(equation, node, drive(-1.0, 3.0), {"v": "v"}, compiled=repr(reset) == repr(Hard(-0.25)))
+
+
+@pytest.mark.parametrize("decay_input", [False, True], ids=["undecayed", "decayed"])
+@pytest.mark.parametrize("reset", RESETS, ids=repr)
+def test_plif_is_parametriclifnode_with_the_gradient_of_w(reset, decay_input):
+    node = spikingjelly("ParametricLIFNode", reset, decay_input=decay_input, init_tau=3.7)
+    equation = PLIF(w=node.w.item(), decay_input=decay_input, reset=reset, surrogate=Sigmoid(4.0))
+    assert equation.tau == pytest.approx(3.7)
+    compiled = repr(reset) == repr(Hard(-0.25))
+    agree(equation, node, drive(-1.0, 3.0), {"v": "v"}, learnt={"w": "w"}, compiled=compiled)
 
 
 def test_without_decay_the_input_counts_whole():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import snnkit
 from snnkit import nn as snn
+from snnkit.ops.scan_learnt import is_learnt
 from tests.closeness import error
 from tests.equations_under_test import drive
 from tests.nn.test_neuron import NAMES, layer_of
@@ -50,6 +51,22 @@ def test_a_layer_moved_back_and_forth_keeps_its_answers_and_channels_last_images
     assert torch.equal(there.cpu(), on_cpu)
     assert there.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(layer.cpu()(x), on_cpu)
+
+
+@gpus()
+@needs_compiler
+def test_plif_takes_the_short_way_of_learnt_numbers_with_the_spikes_and_gradients_of_the_cpu():
+    layer = snn.PLIF(tau=3.7)
+    x = drive("PLIF", (T, B, C), torch.float32)
+    found = []
+    for device in ("cpu", DEVICE):
+        layer, there = layer.to(device), x.to(device).requires_grad_()
+        assert is_learnt(layer._plan, layer._tensors(), there) == (device == DEVICE)
+        s = layer(there)
+        found.append([t.detach().cpu() for t in (s, *torch.autograd.grad(s.sum(), [there, layer.w]))])
+    (s, *expected), (s_gpu, *got) = found
+    assert s.any() and torch.equal(s_gpu, s)
+    assert all(error(a, b) < 1e-5 for a, b in zip(got, expected, strict=True))
 
 
 @gpus()

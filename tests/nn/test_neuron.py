@@ -13,6 +13,7 @@ import snnkit
 from snnkit import carry, nn
 from snnkit import equations as eq
 from snnkit.equations import ATan, Equation, Hard, Sigmoid, Soft
+from snnkit.models._delay_layers import LearntLI
 from snnkit.ops import cpu, scan
 from tests.closeness import error, same_bits
 from tests.equations_under_test import EQUATIONS, drive
@@ -140,6 +141,23 @@ def test_plif_stores_w_and_shows_tau():
     assert plif.tau.item() == pytest.approx(4.0)
     with pytest.raises(ValueError, match="tau must be > 1 for PLIF"):
         nn.PLIF(tau=1.0)
+
+
+def test_plif_and_its_leaky_integrator_hand_w_over_as_it_is_and_start_at_tau():
+    x = torch.rand(T, B, C)
+    for kind, plain in ((nn.PLIF, nn.LIF), (LearntLI, nn.LI)):
+        layer = kind(3.0, decay_input=False)
+        assert layer._plan.program.tensors == ("w",) and layer._tensors()["w"] is layer.w
+        assert error(layer(x, record=("v",))[1]["v"], plain(3.0, decay_input=False)(x, record=("v",))[1]["v"]) < 1e-6
+
+
+def test_plif_takes_the_arguments_of_lif_in_their_order():
+    layer = nn.PLIF(3.0, 0.5, False, learn=("v_threshold",), shape=(C,))
+    assert repr(layer) == "PLIF(decay_input=False, v_threshold=(3,), w=(3,))"
+    with pytest.raises(TypeError, match=r"PLIF has no 'taus'\. Near: tau"):
+        nn.PLIF(taus=2.0)
+    with pytest.raises(TypeError, match=r"PLIF has no 'beta'\..*tau = 1 / \(1 - beta\)"):
+        nn.PLIF(beta=0.9)
 
 
 # --- bad values ---------------------------------------------------------------------------------------------------

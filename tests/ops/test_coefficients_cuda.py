@@ -99,7 +99,7 @@ def test_a_parameter_that_must_be_positive_and_is_not_gives_nan_and_gets_no_grad
 
 
 @needs_cpp
-@pytest.mark.parametrize("equation", ["LIF", "ALIF", "AdLIF"])
+@pytest.mark.parametrize("equation", ["LIF", "PLIF", "ALIF", "AdLIF"])
 def test_the_short_way_equals_the_long_one(equation):
     neuron, x = learnt(equation, torch.float32), drive(equation, (9, 2, 3), torch.float32).requires_grad_()
     plan, given = plan_of(neuron), neuron.parameters()
