@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from snnkit.nn._delay_positions import Positioned
+from snnkit.nn._delay_step import Step
+from snnkit.nn.checkpoint import plain_run
 from snnkit.ops import delay_events, delayed_sum
 from snnkit.ops.delay_events import Line
 from snnkit.ops.registered import is_plain, transformed
@@ -61,8 +63,10 @@ class Prepared:
 
     def __init__(self, layer: Streamed) -> None:
         self._layer, self._profile = layer, layer.profile
-        # Held, so that no other tensor can have the address of one of them.
-        self._stamp = [None if p is None else (p, p._version, p.data_ptr()) for p in _parameters(layer)]
+        self._held = _parameters(layer)  # so that no other tensor can have the id or the address of one of them
+        self._stamp = _stamp(*self._held)
+        self.step: Step | None = None
+        """The last call, if it went by events that pay whatever the values."""
         self._most = int(SHARE * layer.max_delay * layer.weight[..., 0].numel())
         self._entries = 0
         self._kernel: Tensor | None = None
@@ -71,13 +75,7 @@ class Prepared:
     def holds(self) -> bool:
         """Whether nothing has changed: an update in place changes the version, ``p.data = ...`` the address."""
         layer = self._layer
-        for p, stamp in zip(_parameters(layer), self._stamp, strict=True):
-            if p is None or stamp is None:
-                if p is not stamp:
-                    return False
-            elif p is not stamp[0] or p._version != stamp[1] or p.data_ptr() != stamp[2]:
-                return False
-        return layer.profile is self._profile
+        return layer.profile is self._profile and _stamp(*_parameters(layer)) == self._stamp
 
     def kernel(self) -> Tensor:
         """The dense kernel."""
@@ -92,6 +90,10 @@ class Prepared:
             self._entries = len(self._columns.place)
         return self._columns
 
+    def pays(self, x: Tensor) -> bool:
+        """Whether events pay for a chunk of this shape even if all of it is events."""
+        return len(x) * x.shape[1] * self._entries <= self._most
+
     def refusal(self, x: Tensor) -> str | None:
         """Why events do not pay for a chunk; None if they do."""
         T, B, inputs = x.shape
@@ -100,17 +102,30 @@ class Prepared:
             if rows > self._layer.max_delay:
                 return f"{rows} rows at the start of a stream, more than K = {self._layer.max_delay}"
             self.columns()
-        if T * B * self._entries <= self._most:
+        if self.pays(x):
             return None
         touched = int(x.count_nonzero()) * self._entries // inputs
         return None if touched <= self._most else f"events touch {touched} taps, more than {self._most}"
+
+
+def next_step(layer: Streamed, x: Tensor) -> Tensor | None:
+    """What ``stream`` gives for a chunk that goes on as the last one did; None: ask it."""
+    slot = layer._slot
+    if slot is None or _unfit_here(x) is not None:
+        return None
+    ready = slot.prepared
+    if ready is None or ready.step is None or not (ready.step.goes_on(x, slot) and ready.holds()):
+        return None
+    y = ready.step(x)
+    layer.kept_in_place()
+    return y
 
 
 def stream(layer: Streamed, x: Tensor, state: Mapping[str, Tensor]) -> Tensor:
     """The sum over a chunk ``[T, B, in]`` inside ``carry``, and the new state."""
     ready = None if _unfit(layer, x) else _prepared(layer)
     if ready is not None and ready.refusal(x) is None:
-        return _by_events(layer, x, state, ready.columns())
+        return _by_events(layer, x, state, ready)
     kernel, later = layer.kernel() if ready is None else ready.kernel(), layer.max_delay - 1
     if "line" in state:
         pending = Line(state["line"], state["at"]).pending(layer.max_delay)
@@ -123,10 +138,14 @@ def stream(layer: Streamed, x: Tensor, state: Mapping[str, Tensor]) -> Tensor:
     return delayed_sum.delayed_sum(x, kernel, past=past)
 
 
-def _by_events(layer: Streamed, x: Tensor, state: Mapping[str, Tensor], columns: delay_events.Columns) -> Tensor:
+def _by_events(layer: Streamed, x: Tensor, state: Mapping[str, Tensor], ready: Prepared) -> Tensor:
+    columns = ready.columns()
     if "line" in state:
         line = Line(state["line"], state["at"])
-        if line.sums.dtype == x.dtype and not line.sums.requires_grad:
+        # A checkpointed run is told again what it read, so that must stay as it was.
+        if line.sums.dtype == x.dtype and not line.sums.requires_grad and plain_run():
+            if ready.pays(x) and delay_events.refusal() is None and layer._slot is not None:
+                ready.step = Step(layer._slot.state, x, columns, line)
             y = delay_events.delayed_events(x, columns, line)
             layer.kept_in_place()
             return y
@@ -146,18 +165,28 @@ def _keep(layer: Streamed, line: Line) -> None:
 
 def _unfit(layer: Streamed, x: Tensor) -> str | None:
     """Why nothing may be kept of the parameters, and no event taken; None if it may."""
+    reason = _unfit_here(x)
+    if reason is not None:
+        return reason
+    weight, position, _ = _parameters(layer)
+    if not weight.is_cpu:
+        return "weights not on the CPU"
+    if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64):
+        return f"{x.dtype} with weights of {weight.dtype}; it takes float32 or float64"
+    if weight.is_inference() or position.is_inference():
+        return "parameters made in inference mode do not say when they change"
+    return None
+
+
+def _unfit_here(x: Tensor) -> str | None:
+    """The part of it that may change from call to call while the parameters stay."""
     if not is_plain(x) or transformed():
         return "torch.compile, a mode or torch.func is at work"
     if torch.is_grad_enabled():
         return "gradients are on (torch.no_grad() turns them off)"
-    weight, position, _ = _parameters(layer)
-    if not (x.is_cpu and weight.is_cpu):
+    if not x.is_cpu:
         return "not on the CPU"
-    if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
-        return f"{x.dtype} with weights of {weight.dtype}; it takes float32 or float64, and no autocast"
-    if weight.is_inference() or position.is_inference():
-        return "parameters made in inference mode do not say when they change"
-    return None
+    return "autocast is on" if torch.is_autocast_enabled("cpu") else None
 
 
 def _parameters(layer: Streamed) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -166,6 +195,14 @@ def _parameters(layer: Streamed) -> tuple[Tensor, Tensor, Tensor | None]:
     if "weight" in table and "P" in table and "SIG" in table:
         return table["weight"], table["P"], table["SIG"]
     return layer.weight, layer.P, layer.SIG
+
+
+def _stamp(weight: Tensor, position: Tensor, width: Tensor | None) -> tuple[int, ...]:
+    """Numbers that differ once one of these is another tensor or has other values."""
+    stamp = (
+        id(weight), weight._version, weight.data_ptr(), id(position), position._version, position.data_ptr(),
+    )  # fmt: skip
+    return stamp if width is None else (*stamp, id(width), width._version, width.data_ptr())
 
 
 def _prepared(layer: Streamed) -> Prepared:

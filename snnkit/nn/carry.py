@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit._suggest import NamedArguments
-from snnkit.nn.checkpoint import first_answer, in_backward, recomputing
+from snnkit.nn.checkpoint import first_answer, in_backward, plain_run, recomputing
 
 
 class _Slot:
@@ -51,6 +51,10 @@ class _Slot:
             )
         return dict(self.state)
 
+    def would_read(self, state: Mapping[str, Tensor] | None) -> bool:
+        """Whether ``Stateful.carried`` would give this state, read before, without an error or a run to tell of it."""
+        return self.state is state and not (self.ran and self.owner.under_way) and plain_run()
+
     def write(self, state: Mapping[str, Tensor], initial: Mapping[str, Tensor | float]) -> None:
         # Cloned: a view of the last steps would hold the whole sequence, and change with it in place.
         detach = self.owner.detach
@@ -61,6 +65,7 @@ class _Slot:
     def restart(self, mask: Tensor) -> None:
         if self.state is None:
             return
+        state = {}  # a new one: a layer tells by it that its state is not the one it left
         for name, value in self.state.items():
             if len(mask) != len(value):
                 raise ValueError(
@@ -70,7 +75,8 @@ class _Slot:
             # A number is filled in on the device: a copy from the host could not be captured in a CUDA graph.
             initial = initial.to(value) if isinstance(initial, Tensor) else value.new_full((), initial)
             rows = mask.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
-            self.state[name] = torch.where(rows, initial, value)
+            state[name] = torch.where(rows, initial, value)
+        self.state = state
 
 
 def _layout(features: tuple[int, ...] | None) -> str:

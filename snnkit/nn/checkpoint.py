@@ -80,6 +80,11 @@ def in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
+def plain_run() -> bool:
+    """Whether no checkpointed run is under way, ours or another's: ``first_answer(ask)`` is ``ask()``."""
+    return not _runs.open and not in_backward()
+
+
 # A compiled block is computed again from its buffers as the whole forward left them: an answer that has been read from
 # running statistics must be kept instead. This marks it, and `checkpoint` tells the compiler.
 _library = torch.library.Library("snnkit", "FRAGMENT")

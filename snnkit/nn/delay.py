@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit.nn._delay_checks import require_sizes
-from snnkit.nn._delay_stream import Streamed, stream
+from snnkit.nn._delay_stream import Streamed, next_step, stream
 from snnkit.nn.time import require_tensor
 from snnkit.ops.delay import Gauss, Profile, delay_kernel
 from snnkit.ops.delayed_sum import delayed_sum
@@ -75,6 +75,9 @@ class _Delayed(Streamed):
 
     def _sum(self, x: Tensor, tail: int) -> Tensor:
         """``[T, B, in]`` -> ``[T + tail, B, out]``."""
+        y = None if tail else next_step(self, x)
+        if y is not None:
+            return self._with_bias(y)
         if not x.is_floating_point():
             raise TypeError(f"{type(self).__name__} expects a floating x, got {x.dtype}. Convert it: x.float().")
         inside = self.in_carry
@@ -86,9 +89,13 @@ class _Delayed(Streamed):
             y = stream(self, x, self.carried(x.shape[1]) or {})
         else:
             y = delayed_sum(x, self.kernel(), tail=tail)
-        y = y if self.bias is None else y + self.bias.to(y.dtype)
+        y = self._with_bias(y)
         half = x.dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(x.device.type)
         return y.to(x.dtype) if half else y
+
+    def _with_bias(self, y: Tensor) -> Tensor:
+        bias = self._parameters["bias"] if "bias" in self._parameters else self.bias  # the table is a quarter of a step
+        return y if bias is None else y + bias.to(y.dtype)
 
     def extra_repr(self) -> str:
         """What differs from the defaults."""
