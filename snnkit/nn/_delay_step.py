@@ -25,14 +25,11 @@ class Step:
     """
 
     def __init__(self, state: Mapping[str, Tensor] | None, x: Tensor, columns: Columns, line: Line) -> None:
-        self._state = state
-        self._shape, self._dtype, self._chunks = x.shape, x.dtype, Chunks(x, columns, line)
+        self._state, self._shape, self._dtype = state, x.shape, x.dtype
+        self.run = Chunks(x, columns, line)
+        """What a chunk gives, and the line brought up to date."""
 
     def goes_on(self, x: Tensor, slot: _Slot) -> bool:
         """Whether x is another chunk of that kind, and for the state of then."""
         alike = x.shape == self._shape and x.dtype == self._dtype and x.is_contiguous()
         return alike and slot.would_read(self._state)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """What x gives, and the line brought up to date."""
-        return self._chunks(x)

@@ -116,7 +116,7 @@ def next_step(layer: Streamed, x: Tensor) -> Tensor | None:
     ready = slot.prepared
     if ready is None or ready.step is None or not (ready.step.goes_on(x, slot) and ready.holds()):
         return None
-    y = ready.step(x)
+    y = ready.step.run(x)
     layer.kept_in_place()
     return y
 
@@ -192,9 +192,10 @@ def _unfit_here(x: Tensor) -> str | None:
 def _parameters(layer: Streamed) -> tuple[Tensor, Tensor, Tensor | None]:
     """Weight, position and width; straight from the table, where they are plain parameters: a third of the time."""
     table: Mapping[str, Any] = layer._parameters
-    if "weight" in table and "P" in table and "SIG" in table:
+    try:
         return table["weight"], table["P"], table["SIG"]
-    return layer.weight, layer.P, layer.SIG
+    except KeyError:
+        return layer.weight, layer.P, layer.SIG
 
 
 def _stamp(weight: Tensor, position: Tensor, width: Tensor | None) -> tuple[int, ...]:

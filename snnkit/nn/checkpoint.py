@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 Answer = TypeVar("Answer")
+_graph_task: Callable[[], int] = torch._C._current_graph_task_id
 
 
 class _Runs(threading.local):
@@ -77,12 +78,12 @@ def recomputing() -> bool:
 
 def in_backward() -> bool:
     """Whether this is called by a backward pass: a checkpointed run, ours or another's."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    return _graph_task() != -1
 
 
 def plain_run() -> bool:
     """Whether no checkpointed run is under way, ours or another's: ``first_answer(ask)`` is ``ask()``."""
-    return not _runs.open and not in_backward()
+    return not (_runs.open or in_backward())
 
 
 # A compiled block is computed again from its buffers as the whole forward left them: an answer that has been read from

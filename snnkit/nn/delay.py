@@ -75,9 +75,6 @@ class _Delayed(Streamed):
 
     def _sum(self, x: Tensor, tail: int) -> Tensor:
         """``[T, B, in]`` -> ``[T + tail, B, out]``."""
-        y = None if tail else next_step(self, x)
-        if y is not None:
-            return self._with_bias(y)
         if not x.is_floating_point():
             raise TypeError(f"{type(self).__name__} expects a floating x, got {x.dtype}. Convert it: x.float().")
         inside = self.in_carry
@@ -94,7 +91,7 @@ class _Delayed(Streamed):
         return y.to(x.dtype) if half else y
 
     def _with_bias(self, y: Tensor) -> Tensor:
-        bias = self._parameters["bias"] if "bias" in self._parameters else self.bias  # the table is a quarter of a step
+        bias = self._parameters["bias"] if "bias" in self._parameters else self.bias  # by name: 0.7 us
         return y if bias is None else y + bias.to(y.dtype)
 
     def extra_repr(self) -> str:
@@ -154,6 +151,9 @@ class DelayLinear(_Delayed):
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
         """Map ``[T, B, in]`` to ``[T + tail, B, out]``."""
+        y = None if tail else next_step(self, x)
+        if y is not None:
+            return self._with_bias(y)
         require_tensor(self, x)
         if x.ndim != 3 or x.shape[2] != self.in_features:
             remedy = " For a single step: x[None]." if x.ndim == 2 else ""
