@@ -64,7 +64,7 @@ class Prepared:
     def __init__(self, layer: Streamed) -> None:
         self._layer, self._profile = layer, layer.profile
         self._held = _parameters(layer)  # so that no other tensor can have the id or the address of one of them
-        self._stamp = _stamp(*self._held)
+        self._stamp = _stamp(layer)
         self.step: Step | None = None
         """The last call, if it went by events that pay whatever the values."""
         self._most = int(SHARE * layer.max_delay * layer.weight[..., 0].numel())
@@ -74,8 +74,7 @@ class Prepared:
 
     def holds(self) -> bool:
         """Whether nothing has changed: an update in place changes the version, ``p.data = ...`` the address."""
-        layer = self._layer
-        return layer.profile is self._profile and _stamp(*_parameters(layer)) == self._stamp
+        return self._layer.profile is self._profile and _stamp(self._layer) == self._stamp
 
     def kernel(self) -> Tensor:
         """The dense kernel."""
@@ -198,8 +197,9 @@ def _parameters(layer: Streamed) -> tuple[Tensor, Tensor, Tensor | None]:
         return layer.weight, layer.P, layer.SIG
 
 
-def _stamp(weight: Tensor, position: Tensor, width: Tensor | None) -> tuple[int, ...]:
-    """Numbers that differ once one of these is another tensor or has other values."""
+def _stamp(layer: Streamed) -> tuple[int, ...]:
+    """Numbers that differ once a parameter is another tensor or has other values."""
+    weight, position, width = _parameters(layer)
     stamp = (
         id(weight), weight._version, weight.data_ptr(), id(position), position._version, position.data_ptr(),
     )  # fmt: skip
