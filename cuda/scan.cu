@@ -7,7 +7,7 @@
 //   kChunk         steps whose states stand in registers at once; all steps, if kOne
 //   kThreads       threads of a block; kResident of them should fit on a multiprocessor
 //   kOne, kStash   there is one chunk, of all steps; x and the states of the earlier chunks wait in shared memory
-//   kPower_tau     for each divisor: it is a power of two
+//   kDivision_tau  for each divisor: how it is divided by
 //   kKeep          the forward leaves the states before each chunk to the backward
 //   kStill         one row of x is read at every step, and its gradient is one row
 // A row is one sample: F lanes that lie side by side. All strides count elements.

@@ -37,6 +37,7 @@ static inline unsigned __float_as_uint(float a) { unsigned b; memcpy(&b, &a, 4);
 static inline float __int_as_float(int a) { float b; memcpy(&b, &a, 4); return b; }
 static inline long long __double_as_longlong(double a) { long long b; memcpy(&b, &a, 8); return b; }
 static inline double __longlong_as_double(long long a) { double b; memcpy(&b, &a, 8); return b; }
+static inline float __double2float_rz(double a) { float b = (float)a; return fabs(b) > fabs(a) ? nextafterf(b, 0) : b; }
 #define __expf expf
 """
 _INSTRUCTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from snnkit.equations.equation import Equation
-from snnkit.equations.symbols import exp
+from snnkit.equations.symbols import exp, sigmoid
 
 
 class IF(Equation):
@@ -56,21 +56,31 @@ class LIF(Equation):
 
 
 class PLIF(Equation):
-    """LIF by a number w that may be anything: 1 / tau = sigmoid(w), that is tau = 1 + exp(-w). Fang et al. 2021 (PLIF).
+    """v = v + (x - (v - v_rest)) sigmoid(w);  s = [v >= v_threshold];  v = reset(v, s). Fang et al. 2021.
 
-    v = v + (x - (v - v_rest)) / tau;  s = [v >= v_threshold];  v = reset(v, s). A given tau is w = -log(tau - 1).
+    LIF whose time constant 1 / sigmoid(w) = 1 + exp(-w) is learnt through a w that may be anything; a given tau > 1 is
+    w = -log(tau - 1). With ``decay_input=False`` the input is not scaled. Same recurrence as SpikingJelly's
+    ParametricLIFNode.
     """
 
     w, v_threshold = 0.0, 1.0
     decay_input = True
     learnt = ("w",)
     states = {"v": "v_rest"}
-    step = LIF.step  # type: ignore[assignment]
 
     @property
     def tau(self) -> Any:
-        """The time constant in steps, > 1, of a w that is a number or a symbol (of a tensor: the layer's ``tau``)."""
+        """The time constant in steps, of a w that is a number or a symbol (of a tensor: the layer's ``tau``)."""
         return 1.0 + exp(-self.w)
+
+    def step(self, x: Any, v: Any) -> tuple[Any, dict[str, Any]]:
+        rate = sigmoid(self.w)  # 1 / tau
+        if self.decay_input:
+            v = v + (x - (v - self.v_rest)) * rate
+        else:
+            v = v - (v - self.v_rest) * rate + x
+        s = self.spike(v - self.v_threshold)
+        return s, {"v": self.reset(v, s)}
 
 
 class LI(Equation):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit import equations
+from snnkit.equations.symbols import sigmoid
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.neuron import PLIF
 from snnkit.nn.norm import BatchNorm
@@ -135,14 +136,18 @@ class DelayHead(_Connected):
 
 
 class _PLI(equations.Equation):
-    """LI with PLIF's w: 1 / tau = sigmoid(w)."""
+    """v = v + (x - v) sigmoid(w): LI with PLIF's w."""
 
     w = 0.0
     decay_input = True
     states = {"v": 0.0}
     _fires = False
-    step = equations.LI.step  # type: ignore[assignment]
     tau = equations.PLIF.tau
+
+    def step(self, x: Any, v: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        rate = sigmoid(self.w)  # 1 / tau
+        v = v + (x - v) * rate if self.decay_input else v - v * rate + x
+        return v, {"v": v}
 
 
 class LearntLI(PLIF):

@@ -19,7 +19,7 @@ from snnkit.equations import Equation
 from snnkit.nn.carry import Stateful
 from snnkit.nn.time import require_time_first
 from snnkit.ops.program import Plan, plan_of
-from snnkit.ops.scan import names, run
+from snnkit.ops.scan import names, run, short_scan
 
 
 class Neuron(Stateful):
@@ -161,16 +161,25 @@ class Neuron(Stateful):
         if state is None:
             state = self._first_state(x)
         tensors = self._tensors() if self._tensor_names else {}
+        if steps is None and state is None and not (record or return_state or in_carry):
+            output = short_scan(self._plan, tensors, x)  # half of a small call is what Python does before the kernel
+            if output is not None:
+                return self._observed(output)
         recorded = names(record) if record else ()
         result = run(self._plan, tensors, x, state, recorded, steps, final=return_state or in_carry)
         if in_carry:
             neuron = self._neuron.bind(tensors) if tensors else self._neuron  # bind: torch 2.9 cannot compile it
             self.keep(result.state, neuron.initial())
-        if self._observer is not None and self.equation._fires:  # a leaky integrator has no rate
-            self._observer(result.output)
+        output = self._observed(result.output)
         if not record and not return_state:
-            return result.output
-        return (result.output, *([result.traces] if record else []), *([result.state] if return_state else []))
+            return output
+        return (output, *([result.traces] if record else []), *([result.state] if return_state else []))
+
+    def _observed(self, output: Tensor) -> Tensor:
+        """The output, shown to who counts spikes; a leaky integrator has no rate."""
+        if self._observer is not None and self.equation._fires:
+            self._observer(output)
+        return output
 
     def _first_state(self, x: Tensor) -> dict[str, Tensor] | None:
         """Where a sequence starts, if not at the equation's initial values."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from snnkit.ops import cuda, scan_cuda
 from snnkit.ops.cuda import Function
+from snnkit.ops.division import Division
 from snnkit.ops.program import Program
 from snnkit.ops.scan_work import Work
 from snnkit.ops.sources import source
@@ -41,9 +42,9 @@ def multiprocessors(device: int) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
-def text(program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], resident: int) -> str:
+def text(program: Program, dtype: torch.dtype, letters: str, divisions: tuple[Division, ...], resident: int) -> str:
     """The CUDA text of the loop's kernels, as it is compiled; ``resident``: blocks that share a multiprocessor."""
-    work = Work(width=1, chunk=1, threads=_BLOCK, resident=resident, one=True, powers=powers)
+    work = Work(width=1, chunk=1, threads=_BLOCK, resident=resident, one=True, divisions=divisions)
     step = scan_cuda.text(program, dtype, letters, (), work, "STEP")
     return "\n".join(["#define SNN_BACKWARD  // the scan's own kernels stay out", step, source("recurrent.cu")])
 
@@ -52,10 +53,10 @@ class Kernels:
     """The compiled kernels of a program on one device, and how their arguments are packed (``struct Loop``)."""
 
     def __init__(
-        self, program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], resident: int,
+        self, program: Program, dtype: torch.dtype, letters: str, divisions: tuple[Division, ...], resident: int,
         device: int,
     ) -> None:  # fmt: skip
-        code = text(program, dtype, letters, powers, resident)
+        code = text(program, dtype, letters, divisions, resident)
         self.pack, self.mix, self.forward, self.backward = (
             Function(code, f"recurrent_{name}", device) for name in ("pack", "mix", "forward", "backward")
         )
@@ -75,10 +76,10 @@ class Kernels:
 
 @functools.lru_cache(maxsize=1024)
 def kernels(
-    program: Program, dtype: torch.dtype, letters: str, powers: tuple[bool, ...], resident: int, device: int
+    program: Program, dtype: torch.dtype, letters: str, divisions: tuple[Division, ...], resident: int, device: int
 ) -> Kernels:
     """The compiled kernels, from memory after the first time."""
-    return Kernels(program, dtype, letters, powers, resident, device)
+    return Kernels(program, dtype, letters, divisions, resident, device)
 
 
 class _Call(NamedTuple):
@@ -129,10 +130,10 @@ def _call(
     steps, batch, size = out.shape
     letters = "".join("s" if c.numel() == 1 else "l" for c in coefficients)
     held = [c.reshape(-1).contiguous() if c.numel() == 1 else c.expand(size).contiguous() for c in coefficients]
-    powers = scan_cuda._powers(program, tuple(numbers))
+    divisions = scan_cuda.divisions_of(program, tuple(numbers), out.dtype)
     device = out.get_device()
     resident = 1 if _tiles(batch, size) <= multiprocessors(device) else 2  # alone, a block may take all registers
-    found = kernels(program, out.dtype, letters, powers, resident, device)
+    found = kernels(program, out.dtype, letters, divisions, resident, device)
     lags, delays = len(weight) if weight.ndim == 3 else 1, 0 if taps is None else len(taps)
     return _Call(found, (steps, batch, size), held, numbers, lags, delays), letters
 

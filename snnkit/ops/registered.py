@@ -67,8 +67,13 @@ def is_plain(x: Tensor) -> bool:
         and torch._C._get_tracing_state() is None  # torch.jit.trace records operators; it would see empty memory
         and type(x) in _PLAIN
         and (x.is_cpu or x.is_cuda)
-        and torch._C._len_torch_dispatch_stack() == 0
+        and not watched()
     )
+
+
+def watched() -> bool:
+    """Whether a mode looks on at every operation."""
+    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def wants_graph() -> bool:

@@ -102,10 +102,9 @@ def run(
         if name not in program.states:
             raise ValueError(f"{program.title} has no state {name!r} to record. It has: {', '.join(program.states)}.")
     if steps is None and state is None and not (final or record):
-        if not program.tensors and is_simple(x):
-            return Result(simple_scan(x, program, plan.constants), {}, {})
-        if program.tensors and is_learnt(plan, parameters, x):
-            return Result(learnt_scan(plan, parameters, x), {}, {})
+        output = short_scan(plan, parameters, x)
+        if output is not None:
+            return Result(output, {}, {})
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     coefficients: list[Tensor] = []
     if program.tensors:
@@ -129,6 +128,13 @@ def run(
         dict(zip(program.states, out[1 : 1 + count], strict=True)) if final else {},
         dict(zip(record, out[1 + count :], strict=True)),
     )
+
+
+def short_scan(plan: Plan, parameters: Mapping[str, Any], x: Tensor) -> Tensor | None:
+    """The output of a call of x alone, from the initial state; None where no short way is open."""
+    if plan.program.tensors:
+        return learnt_scan(plan, parameters, x) if is_learnt(plan, parameters, x) else None
+    return simple_scan(x, plan.program, plan.constants) if is_simple(x) else None
 
 
 def path(neuron: Equation, x: Tensor) -> str:

@@ -91,15 +91,20 @@ def simple_forward(program: Program, x: Tensor, numbers: Sequence[float], keep: 
     return out, None
 
 
-def simple_backward(program: Program, g: Tensor, x: Tensor, numbers: Sequence[float], kept: None, place: int) -> Tensor:
+def simple_return(program: Program, x: Tensor, numbers: tuple[float, ...], kept: None) -> tuple[Kernel, _Constants]:
+    """What the backward of a simple call needs to know of its forward."""
+    return kernel(program, x.dtype, "", ()), _constants(numbers)
+
+
+def simple_backward(g: Tensor, x: Tensor, kept: None, back: tuple[Kernel, _Constants]) -> Tensor:
     """The gradient of a simple call; g lies like x."""
-    g_x, total, size = torch.empty_like(x), x.shape[0], x.numel()
-    lanes, threads, constants = size // total, _threads(size), _constants(tuple(numbers))
+    g_x, total, size, (run, constants) = torch.empty_like(x), x.shape[0], x.numel(), back
+    lanes = size // total
     arguments = _pack(
-        total, 1, lanes, 1, threads, constants.address, 0, x.data_ptr(), lanes, 0, 0, 0, 0, 0, g.data_ptr(), lanes, 0,
-        0, 0, g_x.data_ptr(), lanes, 0, 0,
+        total, 1, lanes, 1, _threads(size), constants.address, 0, x.data_ptr(), lanes, 0, 0, 0, 0, 0, g.data_ptr(),
+        lanes, 0, 0, 0, g_x.data_ptr(), lanes, 0, 0,
     )  # fmt: skip
-    kernel(program, x.dtype, "", ()).backward(arguments)
+    run.backward(arguments)
     return g_x
 
 

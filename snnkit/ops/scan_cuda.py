@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from snnkit.ops.codegen import divisors, prelude
 from snnkit.ops.cuda import Function
+from snnkit.ops.division import Division, division_by
 from snnkit.ops.program import Program
 from snnkit.ops.scan_call import Call, compute_dtype
 from snnkit.ops.scan_work import Work, backward_work, forward_work
@@ -26,21 +26,18 @@ _BLOCKS = 1 << 12  # of a backward that sums over lanes: each leaves one number
 
 
 @functools.lru_cache(maxsize=1024)
-def _powers(program: Program, numbers: tuple[float, ...]) -> tuple[bool, ...]:
-    """Which divisors are numbers and powers of two, as tau = 2 is: then a / b is a (1 / b) to the last bit."""
+def divisions_of(program: Program, numbers: tuple[float, ...], dtype: torch.dtype) -> tuple[Division, ...]:
+    """How each divisor is divided by. One that is learnt changes, and the kernel does not: in double."""
     values = dict(zip(program.number_coefficients, numbers, strict=False))
-
-    def is_power(value: float) -> bool:
-        fraction, exponent = math.frexp(value)
-        return abs(fraction) == 0.5 and abs(exponent) < 126  # its inverse is a normal float, too
-
-    return tuple(i in values and is_power(values[i]) for i in divisors(program))
+    found = [division_by(values[i]) if i in values else Division.DOUBLE for i in divisors(program)]
+    half = dtype.itemsize == 2  # float32 is exact for the smallest numbers, too
+    return tuple(Division.DOUBLE if d is Division.TWO_PRODUCTS and not half else d for d in found)
 
 
 def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[str], work: Work, which: str) -> str:
     """The CUDA text of a kernel, as it is compiled; ``which`` is ``FORWARD`` or ``BACKWARD``."""
     real = "double" if dtype == torch.float64 else "float"
-    powers = work.powers or (False,) * len(divisors(program))
+    divisions = work.divisions or (Division.DOUBLE,) * len(divisors(program))
     return "\n".join(
         [
             source("math.h"),
@@ -50,8 +47,8 @@ def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[st
             f"constexpr bool kOne = {work.one:d}, kStash = {work.stash:d};",
             f"constexpr bool kKeep = {work.keep:d}, kStill = {work.still:d};",
             *(
-                f"constexpr bool kPower_{program.name_of(i)} = {power:d};"
-                for i, power in zip(divisors(program), powers, strict=True)
+                f"constexpr int kDivision_{program.name_of(i)} = {division:d};"
+                for i, division in zip(divisors(program), divisions, strict=True)
             ),
             f"typedef {real} real;",
             source("divide.cuh"),
@@ -134,7 +131,7 @@ def _launch(
         work, starts = (work.keeping(back), starts) if keep else (work, 0)
     else:
         work = back._replace(keep=keep)
-    run = kernel(program, dtype, "", (), work._replace(powers=_powers(program, numbers)), which, device)
+    run = kernel(program, dtype, "", (), work._replace(divisions=divisions_of(program, numbers, dtype)), which, device)
     return _Launch(run, run.blocks(1, lanes), work.shared(dtype, states, steps), starts, (*run.nothing, *numbers))
 
 
@@ -157,19 +154,29 @@ def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...], keep
     return out, kept
 
 
-def simple_backward(
-    program: Program, g: Tensor, x: Tensor, numbers: tuple[float, ...], kept: Tensor | None, place: int
-) -> Tensor:  # fmt: skip
-    """The gradient of a simple call; g lies like x. ``kept`` is of a forward that had x at the address ``place``."""
-    total, size = x.shape[0], x.itemsize
+class Return(NamedTuple):
+    """What the backward of a simple call needs to know of its forward; so is not found out in autograd's own thread."""
+
+    steps: int
+    lanes: int
+    launch: _Launch
+
+
+def simple_return(program: Program, x: Tensor, numbers: tuple[float, ...], kept: Tensor | None) -> Return:
+    """The way back from a call of x; what the forward kept fits the cut that it made for x where x lies now."""
+    total = x.shape[0]
     lanes = x.numel() // total
-    # What was kept fits the cut that the forward made; x may have moved since.
-    at = place if kept is not None else x.data_ptr() | g.data_ptr()
-    run, blocks, shared, starts, rest = _launch(
-        program, numbers, x.dtype, total, lanes, (lanes | at // size) & _ALIGNED, "BACKWARD", kept is not None,
-        x.get_device(),
+    aligned = (lanes | x.data_ptr() // x.itemsize) & _ALIGNED
+    launch = _launch(
+        program, numbers, x.dtype, total, lanes, aligned, "BACKWARD", kept is not None, x.get_device()
     )  # fmt: skip
-    width = run.work.width * size
+    return Return(total, lanes, launch)
+
+
+def simple_backward(g: Tensor, x: Tensor, kept: Tensor | None, back: Return) -> Tensor:
+    """The gradient of a simple call; g lies like x, which may have moved since the forward."""
+    total, lanes, (run, blocks, shared, starts, rest) = back
+    width = run.work.width * x.itemsize
     if x.data_ptr() % width:
         x = x.clone()
     if g.data_ptr() % width:
@@ -199,7 +206,7 @@ def forward(
     rows, lanes = call.rows_and_lanes()
     aligned = lanes | call.x_step | (call.x.stride(1) if rows > 1 else 0) | _alignment(call.x, *call.before)
     work = forward_work(x.dtype, len(program.states), call.total, rows * lanes, aligned)
-    work = work._replace(powers=_powers(program, tuple(numbers)))
+    work = work._replace(divisions=divisions_of(program, tuple(numbers), x.dtype))
     run = kernel(program, x.dtype, call.letters, record, work, "FORWARD", x.get_device())
     arguments = run.pack(
         call.total, rows, lanes, rows, call.x.data_ptr(), call.x_step, call.x.stride(1), out.data_ptr(),
@@ -236,7 +243,7 @@ def backward_sums(
     aligned |= _alignment(call.x, g_s, *call.before, *g_after, *g_traces)
     aligned |= g_s.stride(0) | (g_s.stride(1) if rows > 1 else 0)
     work = backward_work(x.dtype, states, call.total, rows * lanes, aligned, call.letters)
-    work = work._replace(still=call.repeated, powers=_powers(program, tuple(numbers)))
+    work = work._replace(still=call.repeated, divisions=divisions_of(program, tuple(numbers), x.dtype))
     run = kernel(program, x.dtype, call.letters, record, work, "BACKWARD", x.get_device())
     segments = min(rows, max(_PARTS // lanes, 1)) if "l" in call.letters and lanes else rows
     blocks = run.blocks(segments, lanes)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
-from snnkit.ops.registered import is_plain
+from snnkit.ops.registered import is_plain, watched
 from snnkit.ops.scan_operator import scan_backward, scan_forward, with_gradient
 
 
@@ -119,18 +119,20 @@ class _Simple(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
-        out, kept = _short_way(x).simple_forward(program, x, numbers, ctx.needs_input_grad[0])
-        ctx.save_for_backward(x) if kept is None else ctx.save_for_backward(x, kept)
-        ctx.rest = program, numbers, x.data_ptr()
+        way, wanted = _short_way(x), ctx.needs_input_grad[0]
+        out, kept = way.simple_forward(program, x, numbers, wanted)
+        if wanted:
+            ctx.save_for_backward(x) if kept is None else ctx.save_for_backward(x, kept)
+            ctx.rest = program, numbers, way.simple_return(program, x, numbers, kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
-        program, numbers, place = ctx.rest
+        program, numbers, back = ctx.rest
         x, *kept = ctx.saved_tensors
-        if g.is_contiguous() and g.dtype == x.dtype and is_plain(g):
-            return _short_way(x).simple_backward(program, g, x, numbers, kept[0] if kept else None, place), None, None
+        if type(g) is Tensor and g.is_contiguous() and g.dtype is x.dtype and not watched():
+            return _short_way(x).simple_backward(g, x, kept[0] if kept else None, back), None, None
         return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 
 

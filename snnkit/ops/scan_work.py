@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from snnkit.ops.division import Division
+
 _FEW_LANES = 1 << 17  # below that, narrower groups: more threads hide more of the memory's latency
 _SHARED = 46 << 10  # bytes of a block: what every GPU grants unasked, less the sums' own
 _SHORT = 16  # steps that a backward holds in registers all at once
@@ -27,7 +29,7 @@ class Work(NamedTuple):
     stash: bool = False  # x and the states of the earlier chunks wait in shared memory
     keep: bool = False  # the forward leaves the states before each chunk to the backward
     still: bool = False  # one row of x is read at every step
-    powers: tuple[bool, ...] = ()  # for each divisor of the step: a power of two, so that its inverse is exact
+    divisions: tuple[Division, ...] = ()  # for each divisor of the step: how it is divided by
 
     def shared(self, dtype: torch.dtype, states: int, steps: int) -> int:
         """Bytes of shared memory of a block."""
@@ -52,7 +54,8 @@ def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligne
     width = _width(16 // dtype.itemsize, lanes, aligned)
     threads = _threads(lanes // width)
     if steps <= _SHORT // 2:
-        return Work(width, steps, threads, one=True)
+        # Unasked, the compiler takes more registers for two states than leave room for enough threads.
+        return Work(width, steps, threads, 8 if dtype.itemsize == 2 and threads == 128 else 1, one=True)
     return Work(width, 16 if width == 1 else 4, threads)
 
 

@@ -57,7 +57,7 @@ def test_a_layer_moved_back_and_forth_keeps_its_answers_and_channels_last_images
 @needs_compiler
 def test_plif_takes_the_short_way_of_learnt_numbers_with_the_spikes_and_gradients_of_the_cpu():
     layer = snn.PLIF(tau=3.7)
-    x = drive("PLIF", (T, B, C), torch.float32)
+    x = 2.0 * drive("PLIF", (20, B, C), torch.float32)
     found = []
     for device in ("cpu", DEVICE):
         layer, there = layer.to(device), x.to(device).requires_grad_()

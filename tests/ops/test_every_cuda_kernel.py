@@ -93,7 +93,7 @@ def keep(equation: str, surrogate: str, reset: str, dtype: torch.dtype) -> None:
     x = torch.zeros(100, B, C, dtype=dtype)
     scan_cuda._launch.cache_clear()
     kept = scan_cuda.simple_forward(plan.program, x, plan.constants, True)[1]
-    scan_cuda.simple_backward(plan.program, x, x, plan.constants, kept, x.data_ptr())
+    scan_cuda.simple_backward(x, x, kept, scan_cuda.simple_return(plan.program, x, plan.constants, kept))
     scan_cuda._launch.cache_clear()
 
 

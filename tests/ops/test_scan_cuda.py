@@ -1,4 +1,4 @@
-"""What the GPU's scan is compiled from: its text, and the divisors whose inverse is exact."""
+"""What the GPU's scan is compiled from: its text, and how each divisor is divided by."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import torch
 
 from snnkit.equations import ALIF, LIF, AdLIF, EFAdLIF
 from snnkit.ops import scan_cuda
+from snnkit.ops.division import Division
 from snnkit.ops.program import plan_of
 from snnkit.ops.scan_work import Work
 
 
-def powers(neuron):
+def divisions(neuron, dtype=torch.float16):
     plan = plan_of(neuron)
-    return scan_cuda._powers(plan.program, plan.constants)
-
-
-@pytest.mark.parametrize("tau", [2.0, 0.25, 1.0, 1024.0, 2.0**100, 2.0**-100])
-def test_a_division_by_a_power_of_two_is_seen(tau):
-    assert powers(LIF(tau=tau)) == (True,)
-
-
-@pytest.mark.parametrize("tau", [3.7, 3.0, 6.0, 2.0 + 1e-15, 2.0**127, 2.0**-127, 2.0**-149, 2.0**200])
-def test_others_and_those_whose_inverse_is_no_normal_float_are_divided_by(tau):
-    assert powers(LIF(tau=tau)) == (False,)
+    return scan_cuda.divisions_of(plan.program, plan.constants, dtype)
 
 
 def test_each_divisor_counts_for_itself_and_one_that_is_learnt_never():
-    both = [powers(ALIF(tau=tau, tau_a=tau_a)) for tau, tau_a in ((2.0, 16.0), (2.0, 20.0), (20.0, 2.0), (3.0, 5.0))]
-    assert sorted(map(sorted, both)) == [[False, False], [False, True], [False, True], [True, True]]
+    double, one, two = Division.DOUBLE, Division.PRODUCT, Division.TWO_PRODUCTS
+    assert divisions(LIF(tau=4.0)) == (one,) and divisions(LIF(tau=3.0)) == (two,)
+    both = [divisions(ALIF(tau=tau, tau_a=tau_a)) for tau, tau_a in ((2.0, 16.0), (2.0, 20.0), (20.0, 2.0), (1.9, 5.0))]
+    assert sorted(map(sorted, both)) == [[double, two], [one, one], [one, two], [one, two]]
     assert both[1] != both[2]
-    assert powers(LIF(tau=torch.tensor(2.0))) == (False,), "a learnt tau changes, the kernel does not"
+    assert divisions(LIF(tau=torch.tensor(2.0))) == (double,), "a learnt tau changes, the kernel does not"
+
+
+def test_only_half_precision_takes_two_products():
+    for dtype in (torch.float32, torch.float64):
+        assert divisions(LIF(tau=3.0), dtype) == (Division.DOUBLE,)
+        assert divisions(LIF(tau=2.0), dtype) == (Division.PRODUCT,)
+    assert divisions(LIF(tau=3.0), torch.bfloat16) == (Division.TWO_PRODUCTS,)
 
 
 @pytest.mark.parametrize("neuron", [LIF(), ALIF(), AdLIF(), EFAdLIF()], ids=lambda neuron: type(neuron).__name__)

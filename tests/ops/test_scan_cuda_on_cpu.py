@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from unittest import mock
 
@@ -49,7 +50,8 @@ def compare(
         assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
     assert len(g_got) == len(g_expected)
     for a, b in zip(g_got, g_expected, strict=True):
-        assert (a - b).double().norm() <= CLOSE[x.dtype] * b.double().norm()
+        a, b = a.double().nan_to_num(7.0), b.double().nan_to_num(7.0)
+        assert (a - b).norm() <= CLOSE[x.dtype] * b.norm()
 
 
 def sequence(steps: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -105,8 +107,8 @@ def simple(module: Any, neuron: Equation, x: Tensor, g: Tensor, moved: Tensor | 
     plan = plan_of(neuron)
     out, kept = module.simple_forward(plan.program, x, plan.constants, True)
     assert (kept is not None) == (module is scan_cuda and len(x) > 16)
-    later = x if moved is None else moved
-    return out, module.simple_backward(plan.program, g, later, plan.constants, kept, x.data_ptr())
+    back = module.simple_return(plan.program, x, plan.constants, kept)
+    return out, module.simple_backward(g, x if moved is None else moved, kept, back)
 
 
 @pytest.mark.parametrize("lanes", ["few", "wide"])
@@ -123,14 +125,41 @@ def test_the_states_that_a_forward_keeps_serve_its_backward(steps, neuron, lanes
     assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
 
 
-@pytest.mark.parametrize("offsets", [(0, 1), (1, 0), (2, 1)])
-def test_x_may_come_back_at_another_address(offsets):
-    steps, size = 100, 100 * B * C
+@pytest.mark.parametrize("steps", [4, 100])
+@pytest.mark.parametrize("offsets", [(0, 1, 0), (1, 0, 0), (2, 1, 3), (0, 0, 1)])
+def test_x_may_come_back_at_another_address_and_g_lie_anywhere(offsets, steps):
+    size = steps * B * C
     x, g = sequence(steps, torch.float32), sequence(steps + 1, torch.float32)[:steps] - 1.0
     expected = simple(scan_cpu, LIF(), x, g)
-    first, then = (torch.zeros(size + 4)[o : o + size].view_as(x).copy_(x) for o in offsets)
+    places = zip(offsets, (x, x, g), strict=True)
+    first, then, g = (torch.zeros(size + 4)[o : o + size].view_as(x).copy_(v) for o, v in places)
     with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", 1):
         scan_cuda._launch.cache_clear()
         got = simple(scan_cuda, LIF(), first, g, then)
         scan_cuda._launch.cache_clear()
     assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
+
+
+def of_every_size(steps: int, least: float, dtype: torch.dtype) -> Tensor:
+    """Inputs between ``least`` and 1e36, 1e36 times the least, and silence."""
+    noise = torch.Generator().manual_seed(steps)
+    scale = math.log10(1e36 / least) * torch.rand(steps, B, 1, dtype=torch.float64, generator=noise)
+    x = least * 10.0**scale * torch.randn(steps, B, C, dtype=torch.float64, generator=noise)
+    x[:, 0] = x[:, 0].clamp(-100 * least, 100 * least)  # a row in which all numbers are tiny
+    x[1:, 1] = 0.0  # silence after the first step
+    x[0, 2, :3] = torch.tensor([float("inf"), float("-inf"), float("nan")])
+    return x.to(dtype)
+
+
+@pytest.mark.parametrize("neuron", [LIF(tau=1.9), ALIF(tau=3.0), LIF(tau=3.0, v_threshold=1e-32)], ids=repr)
+@pytest.mark.parametrize("lanes", ["few", "wide"])
+@pytest.mark.parametrize("steps", [4, 20, 100])
+def test_a_division_is_exact_for_inputs_of_every_size(steps, lanes, neuron):
+    compare(neuron, of_every_size(steps, 1e-44, torch.float32), lanes, given=False)
+
+
+@pytest.mark.parametrize("neuron", [LIF(tau=3.0), ALIF(tau=3.0), LIF(tau=3.7, v_threshold=1e-15)], ids=repr)
+@pytest.mark.parametrize("lanes", ["few", "wide"])
+@pytest.mark.parametrize("steps", [4, 20])
+def test_in_half_precision_a_division_is_exact_but_for_tiny_numbers(steps, lanes, neuron):
+    compare(neuron, of_every_size(steps, 1e-20, torch.bfloat16), lanes, given=False)
