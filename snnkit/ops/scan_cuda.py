@@ -123,7 +123,8 @@ def _launch(
     keep: bool, device: int,
 ) -> _Launch:  # fmt: skip
     states = len(program.states)
-    back = backward_work(dtype, states, steps, lanes, aligned)
+    divisions = divisions_of(program, numbers, dtype)
+    back = backward_work(dtype, states, steps, lanes, aligned, divisions=divisions)
     starts = back.starts(states, steps, lanes)
     keep = keep and starts > 0
     if which == "FORWARD":
@@ -131,7 +132,7 @@ def _launch(
         work, starts = (work.keeping(back), starts) if keep else (work, 0)
     else:
         work = back._replace(keep=keep)
-    run = kernel(program, dtype, "", (), work._replace(divisions=divisions_of(program, numbers, dtype)), which, device)
+    run = kernel(program, dtype, "", (), work._replace(divisions=divisions), which, device)
     return _Launch(run, run.blocks(1, lanes), work.shared(dtype, states, steps), starts, (*run.nothing, *numbers))
 
 
@@ -242,8 +243,9 @@ def backward_sums(
     aligned = lanes | call.x_step | (call.x.stride(1) if rows > 1 else 0)
     aligned |= _alignment(call.x, g_s, *call.before, *g_after, *g_traces)
     aligned |= g_s.stride(0) | (g_s.stride(1) if rows > 1 else 0)
-    work = backward_work(x.dtype, states, call.total, rows * lanes, aligned, call.letters)
-    work = work._replace(still=call.repeated, divisions=divisions_of(program, tuple(numbers), x.dtype))
+    divisions = divisions_of(program, tuple(numbers), x.dtype)
+    work = backward_work(x.dtype, states, call.total, rows * lanes, aligned, call.letters, divisions)
+    work = work._replace(still=call.repeated)
     run = kernel(program, x.dtype, call.letters, record, work, "BACKWARD", x.get_device())
     segments = min(rows, max(_PARTS // lanes, 1)) if "l" in call.letters and lanes else rows
     blocks = run.blocks(segments, lanes)

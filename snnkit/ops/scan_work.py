@@ -60,13 +60,15 @@ def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligne
 
 
 def backward_work(
-    dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int, letters: str = ""
+    dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int, letters: str = "",
+    divisions: tuple[Division, ...] = (),
 ) -> Work:  # fmt: skip
     """The cut of a backward, as measured on Hopper. ``letters``: of coefficients whose gradients it sums.
 
     Arithmetic, not memory, is what half precision waits for, and it wants many threads: few lanes each, and a bound on
     the registers. Up to ``_SHORT`` steps stand in registers; some more wait in shared memory; else x is read twice.
-    Sums take registers: fewer blocks at once, or, for more than half of ``_SHORT``, shared memory from there on.
+    Sums take registers: fewer blocks at once, or, for more than half of ``_SHORT``, shared memory from there on. So do
+    the two parts of an inverse: of few steps, the 64 registers that eight blocks leave hold all but those.
     """
     if steps == 0:
         return _NOTHING
@@ -75,20 +77,23 @@ def backward_work(
     if steps <= _SHORT and not (crowded and _width(widest, lanes, aligned) == widest):
         width = _width(max(min(8 // dtype.itemsize, 1 << (_HELD // steps).bit_length() - 1), 1), lanes, aligned)
         if lanes // width < _FEW_LANES:
-            return Work(width, steps, _threads(lanes // width), one=True)
+            return Work(width, steps, _threads(lanes // width), one=True, divisions=divisions)
         few = steps <= _SHORT // 4
         resident = 8 if states == 1 or (not few and states == 2) else 6
         if letters and not (few and states == 1 and dtype == torch.float32 and "l" not in letters):
             resident = 2 * resident // 3
-        return Work(width, steps, 128 if few else 64, resident, one=True)
+        if few and Division.TWO_PRODUCTS in divisions:
+            resident = min(resident, 7)
+        return Work(width, steps, 128 if few else 64, resident, one=True, divisions=divisions)
     width = _width(widest, lanes, aligned)
     while width > 2 and _kept(dtype, states, steps, width, chunk=4) * 128 > _SHARED:
         width //= 2
     threads = _threads(lanes // width)
     if width > 1 and _kept(dtype, states, steps, width, chunk=4) * threads <= _SHARED:
         resident = 4 if states == 1 or steps <= _SHORT else 3
-        return Work(width, 4, threads, resident if steps <= _SHORT or not letters else 2 * resident // 3, stash=True)
-    return Work(width, 16 if width == 1 else 8, threads)
+        resident = resident if steps <= _SHORT or not letters else 2 * resident // 3
+        return Work(width, 4, threads, resident, stash=True, divisions=divisions)
+    return Work(width, 16 if width == 1 else 8, threads, divisions=divisions)
 
 
 def _crowded(dtype: torch.dtype, states: int, letters: str) -> bool:

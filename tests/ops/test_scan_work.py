@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnkit.ops.scan_cuda import IO
+from snnkit.ops.division import Division
 from snnkit.ops.scan_work import backward_work, forward_work
 
 MOST_SHARED = 48 << 10  # bytes of a block that every GPU grants unasked
@@ -68,6 +69,13 @@ def test_an_odd_address_or_stride_narrows_the_loads(rule):
     widest = rule(torch.float16, 1, 4, MANY, MANY).width
     widths = [rule(torch.float16, 1, 4, MANY, MANY | odd).width for odd in (0, 16, 8, 4, 2, 1, 3, 6, 12)]
     assert widths == [min(widest, width) for width in (8, 8, 8, 4, 2, 1, 1, 2, 4)]
+
+
+def test_the_parts_of_an_inverse_have_registers_of_their_own():
+    for divisions, resident in (((Division.PRODUCT,), 8), ((Division.TWO_PRODUCTS,), 7), ((Division.DOUBLE,), 8)):
+        work = backward_work(torch.float16, 1, 4, MANY, MANY, divisions=divisions)
+        assert (work.resident, work.divisions) == (resident, divisions)
+    assert backward_work(torch.float16, 1, 16, MANY, MANY, divisions=(Division.TWO_PRODUCTS,)).resident == 8
 
 
 def test_without_steps_the_states_pass():
