@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnkit.ops.scan_cuda import IO
 from snnkit.ops.division import Division
+from snnkit.ops.scan_cuda import IO
 from snnkit.ops.scan_work import backward_work, forward_work
 
 MOST_SHARED = 48 << 10  # bytes of a block that every GPU grants unasked
