@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import numbers
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,14 @@ class Equation(Parametric):
         if not isinstance(self.reset_rule, Reset):
             raise TypeError(f"reset must be an object such as Soft(), got {reset!r}.")
         self.relaxed = False
+        for name in self.positive:
+            value = getattr(self, name)
+            if name.startswith("tau") and isinstance(value, float) and value < 1.0:
+                warnings.warn(
+                    f"{type(self).__name__}: {name}={value:g} is less than a step, so that the state overshoots and swings. "
+                    f"Time constants count steps: divide seconds by the step.",
+                    stacklevel=3,
+                )
 
     def _rule(self, v_reset: Any, detach_reset: bool | None) -> Reset:
         rule = self.default_reset

@@ -70,7 +70,18 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
             "This is an evaluation copy, made by discretize() or fold(). Save the model it came from; after loading, "
             "make the copy again."
         )
+    beyond = [name or "the layer" for name, layer in model.named_modules() if _is_beyond(layer)]
+    if beyond:
+        warnings.warn(
+            f"{path}: delays of {', '.join(beyond)} stand beyond their taps, and load_checkpoint will refuse them. Call "
+            "clamp_() after each step of the optimiser, and now before you save again.",
+            stacklevel=2,
+        )
     _files.write(model.state_dict(), _header.written(model, metadata), path)
+
+
+def _is_beyond(layer: nn.Module) -> bool:
+    return isinstance(layer, DelayLinear) and bool((layer.P.detach().abs() > layer.max_delay // 2).any())
 
 
 def checkpoint_info(path: str | os.PathLike[str]) -> dict[str, Any]:

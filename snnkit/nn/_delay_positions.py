@@ -59,13 +59,19 @@ class Positioned(Stateful):
 
     @property
     def delay(self) -> Tensor:
-        """Delays in steps, ``P.shape[1:]``: K - 1 - K // 2 - P. Assign a number or a tensor to set them."""
+        """Delays in steps, ``P.shape[1:]``: K - 1 - K // 2 - P. Assign a number, or a tensor of as many axes, to set them."""
         return self.max_delay - 1 - self.max_delay // 2 - self.P[0]
 
     @delay.setter
     def delay(self, steps: Tensor | float) -> None:
         last = self.max_delay - 1
         value = torch.as_tensor(steps, dtype=self.P.dtype, device=self.P.device)
+        wanted = self.P.shape[1:]
+        if value.ndim and (value.ndim != len(wanted) or any(n not in (1, w) for n, w in zip(value.shape, wanted))):
+            raise ValueError(
+                f"delay must be a number or have the axes {tuple(wanted)} (1 for the same along one), got "
+                f"{tuple(value.shape)}."
+            )
         if not bool(((value >= 0) & (value <= last)).all()):
             raise ValueError(
                 f"delay must be from 0 to {last} steps (max_delay={self.max_delay} taps), got "
