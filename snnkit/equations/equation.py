@@ -109,8 +109,8 @@ class Equation(Parametric):
             value = getattr(self, name)
             if name.startswith("tau") and isinstance(value, float) and value < 1.0:
                 warnings.warn(
-                    f"{type(self).__name__}: {name}={value:g} is less than a step, so that the state overshoots and swings. "
-                    f"Time constants count steps: divide seconds by the step.",
+                    f"{type(self).__name__}: {name}={value:g} is less than a step, so that the state overshoots and "
+                    "swings. Time constants count steps: divide seconds by the step.",
                     stacklevel=3,
                 )
 

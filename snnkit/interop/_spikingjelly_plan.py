@@ -1,7 +1,7 @@
 """What a SpikingJelly neuron computes, as an equation of ours, or the reason why there is none.
 
-``LIFNode`` and ``IFNode`` are our LIF and IF, in the same order of operations; ``ParametricLIFNode`` multiplies by
-sigmoid(w) where ours divides by tau, which rounds otherwise, so it has an equation of its own here.
+``LIFNode`` and ``IFNode`` are our LIF and IF, in the same order of operations. ``ParametricLIFNode`` computes
+sigmoid(w) in the precision of w, ours in float64, which rounds otherwise: here its sigmoid comes finished.
 """
 
 from __future__ import annotations

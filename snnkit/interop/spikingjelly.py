@@ -7,7 +7,7 @@ hooks, parameters, state-dict keys, ``isinstance`` and SpikingJelly's own functi
 | SpikingJelly | here | note |
 |---|---|---|
 | ``IFNode``, ``LIFNode`` | ``equations.IF``, ``equations.LIF`` | same order of operations |
-| ``ParametricLIFNode`` | an equation of its own | multiplies by sigmoid(w) |
+| ``ParametricLIFNode`` | an equation of its own | sigmoid(w) in w's precision |
 | surrogates of ``SURROGATES`` | ours, with the same derivative | in spiking mode, with plain numbers |
 | any other neuron | stays as it is | named, with the reason |
 """

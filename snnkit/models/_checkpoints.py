@@ -73,8 +73,8 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
     beyond = [name or "the layer" for name, layer in model.named_modules() if _is_beyond(layer)]
     if beyond:
         warnings.warn(
-            f"{path}: delays of {', '.join(beyond)} stand beyond their taps, and load_checkpoint will refuse them. Call "
-            "clamp_() after each step of the optimiser, and now before you save again.",
+            f"{path}: delays of {', '.join(beyond)} stand beyond their taps, and load_checkpoint will refuse them. "
+            "Call clamp_() after each step of the optimiser, and now before you save again.",
             stacklevel=2,
         )
     _files.write(model.state_dict(), _header.written(model, metadata), path)

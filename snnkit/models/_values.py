@@ -53,6 +53,6 @@ def _check_positions(layer: DelayLinear, position: Tensor, name: str) -> None:
     if (position.abs() > half).any():
         raise ValueError(
             f"{name} reaches {position.abs().max().item():g}, but max_delay={layer.max_delay} allows +-{half}. "
-            "Build the model with the max_delay of the run that wrote it. If it is that, the run never called clamp_(): "
-            f"clamp the tensor to +-{half} before you load it."
+            "Build the model with the max_delay of the run that wrote it. If it is that, the run never called "
+            f"clamp_(): clamp the tensor to +-{half} before you load it."
         )

@@ -59,7 +59,7 @@ class Positioned(Stateful):
 
     @property
     def delay(self) -> Tensor:
-        """Delays in steps, ``P.shape[1:]``: K - 1 - K // 2 - P. Assign a number, or a tensor of as many axes, to set them."""
+        """Delays in steps, ``P.shape[1:]``: K - 1 - K // 2 - P. Set them by a number or a tensor of all axes."""
         return self.max_delay - 1 - self.max_delay // 2 - self.P[0]
 
     @delay.setter
@@ -67,7 +67,8 @@ class Positioned(Stateful):
         last = self.max_delay - 1
         value = torch.as_tensor(steps, dtype=self.P.dtype, device=self.P.device)
         wanted = self.P.shape[1:]
-        if value.ndim and (value.ndim != len(wanted) or any(n not in (1, w) for n, w in zip(value.shape, wanted))):
+        fits = value.ndim == len(wanted) and all(n in (1, w) for n, w in zip(value.shape, wanted, strict=True))
+        if value.ndim and not fits:  # torch would take the axes from the right: one an output for one an input
             raise ValueError(
                 f"delay must be a number or have the axes {tuple(wanted)} (1 for the same along one), got "
                 f"{tuple(value.shape)}."

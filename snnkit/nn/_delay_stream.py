@@ -63,7 +63,8 @@ class Prepared:
 
     def __init__(self, layer: Streamed) -> None:
         self._layer, self._profile = layer, layer.profile
-        self._held = _parameters(layer)  # so that no other tensor can have the id or the address of one of them
+        # So that no other tensor can have the id of one of them, and no other memory its address.
+        self._held = [(p, p.detach()) for p in _parameters(layer) if p is not None]
         self._stamp = _stamp(layer)
         self.step: Step | None = None
         """The last call, if it went by events that pay whatever the values."""
@@ -74,7 +75,10 @@ class Prepared:
 
     def holds(self) -> bool:
         """Whether nothing has changed: an update in place changes the version, ``p.data = ...`` the address."""
-        return self._layer.profile is self._profile and _stamp(self._layer) == self._stamp
+        try:
+            return self._layer.profile is self._profile and _stamp(self._layer) == self._stamp
+        except RuntimeError:  # a parameter made in inference mode has no version
+            return False
 
     def kernel(self) -> Tensor:
         """The dense kernel."""
@@ -167,12 +171,12 @@ def _unfit(layer: Streamed, x: Tensor) -> str | None:
     reason = _unfit_here(x)
     if reason is not None:
         return reason
-    weight, position, _ = _parameters(layer)
+    weight, position, width = _parameters(layer)
     if not weight.is_cpu:
         return "weights not on the CPU"
     if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64):
         return f"{x.dtype} with weights of {weight.dtype}; it takes float32 or float64"
-    if weight.is_inference() or position.is_inference():
+    if any(p is not None and p.is_inference() for p in (weight, position, width)):
         return "parameters made in inference mode do not say when they change"
     return None
 

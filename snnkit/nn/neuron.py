@@ -226,6 +226,11 @@ class Neuron(Stateful):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        if type(self._neuron) is not self.equation:
+            raise TypeError(
+                f"This {type(self).__name__} was pickled by a version of snnkit in which it computed "
+                f"{type(self._neuron).__name__}. Load its state_dict into a new layer."
+            )
         self._plan = self._planned()
 
     def extra_repr(self) -> str:
@@ -318,9 +323,12 @@ class PLIF(Neuron):
     w: Tensor
 
     def __init__(
-        self, tau: Any = 2.0, *values: Any, learn: Sequence[str] = (), shape: Sequence[int] = (), device: Any = None,
-        dtype: Any = None, **keywords: Any,
+        self, tau: Any = 2.0, *values: Any, learn: Sequence[str] | None = None, shape: Sequence[int] = (),
+        device: Any = None, dtype: Any = None, **keywords: Any,
     ) -> None:  # fmt: skip
+        if "w" in keywords:
+            raise TypeError("PLIF starts from tau, w is -log(tau - 1): write PLIF(tau=...).")
+        learn = () if learn is None else learn
         if "tau" in learn:
             raise ValueError("PLIF learns tau through w, whatever learn says: leave it out.")
         number = not isinstance(tau, Tensor)
@@ -332,12 +340,16 @@ class PLIF(Neuron):
         start: Any = -math.log(least - 1.0)
         if not number:
             start = -torch.log(tau.detach().double() - 1.0).to(dtype or torch.get_default_dtype())
-        super().__init__(start, *values, learn=(*learn, "w"), shape=shape, device=device, dtype=dtype, **keywords)
+        learn = learn if isinstance(learn, str) else (*learn, "w")  # a string is refused
+        super().__init__(start, *values, learn=learn, shape=shape, device=device, dtype=dtype, **keywords)
 
     @property
     def tau(self) -> Tensor:
         """The time constant in steps."""
         return 1.0 + torch.exp(-self.w.detach())
+
+
+_made[equations.PLIF] = PLIF
 
 
 def check_parameters(model: nn.Module) -> None:

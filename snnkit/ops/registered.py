@@ -67,6 +67,7 @@ def is_plain(x: Tensor) -> bool:
         and torch._C._get_tracing_state() is None  # torch.jit.trace records operators; it would see empty memory
         and type(x) in _PLAIN
         and (x.is_cpu or x.is_cuda)
+        and not x.is_neg()  # its memory holds -x
         and not watched()
     )
 

@@ -43,14 +43,15 @@ class Call:
     ) -> None:
         self.dtype, self.io, self.given = compute_dtype(x), io, x
         self.total, self.repeated = len(x) if steps < 0 else steps, steps >= 0
-        self.layout = Layout.of(x if x.dtype == io else x.to(io))
+        # Here and below: a kernel sees the memory of a tensor, not its negative bit.
+        self.layout = Layout.of((x if x.dtype == io else x.to(io)).resolve_neg())
         self.x = self.layout.x
         self.letters = "".join("s" if c.numel() == 1 else "l" for c in coefficients)
         self.coefficients = [
-            (c if letter == "s" else self.layout.lane_values(c)).to(self.dtype).contiguous()
+            (c if letter == "s" else self.layout.lane_values(c)).to(self.dtype).resolve_neg().contiguous()
             for c, letter in zip(coefficients, self.letters, strict=True)
         ]
-        self.before = [self.layout.aligned(state, 1, self.dtype) for state in before]
+        self.before = [self.layout.aligned(state.resolve_neg(), 1, self.dtype) for state in before]
         self.x_step = 0 if self.repeated else self.x.stride(0)
 
     def rows_and_lanes(self, *sequences: Tensor | None) -> tuple[int, int]:
@@ -63,13 +64,14 @@ class Call:
 
     def sequence(self, g: Tensor) -> Tensor:
         """A gradient ``[T, B, ...]`` with its features in x's order; copied only if they lie otherwise."""
+        g = g.resolve_neg()
         if g.is_contiguous() and self.layout.order == tuple(range(2, g.ndim)):
             return g if g.dtype == self.io else g.to(self.io)
         return self.layout.aligned(g, 2, self.io)
 
     def states(self, gradients: Sequence[Tensor | None], lead: int) -> list[Tensor | None]:
         """Gradients of states (``lead`` 1) or traces (2), as the kernel reads them."""
-        return [g if g is None else self.layout.aligned(g, lead, self.dtype) for g in gradients]
+        return [g if g is None else self.layout.aligned(g.resolve_neg(), lead, self.dtype) for g in gradients]
 
     def arriving(self, program: Program, final: bool, gradients: Sequence[Tensor | None]) -> Arriving:
         """The gradients of what a forward returned, as the kernel reads them: of output, last states and traces."""

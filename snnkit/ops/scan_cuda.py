@@ -29,9 +29,7 @@ _BLOCKS = 1 << 12  # of a backward that sums over lanes: each leaves one number
 def divisions_of(program: Program, numbers: tuple[float, ...], dtype: torch.dtype) -> tuple[Division, ...]:
     """How each divisor is divided by. One that is learnt changes, and the kernel does not: in double."""
     values = dict(zip(program.number_coefficients, numbers, strict=False))
-    found = [division_by(values[i]) if i in values else Division.DOUBLE for i in divisors(program)]
-    half = dtype.itemsize == 2  # float32 is exact for the smallest numbers, too
-    return tuple(Division.DOUBLE if d is Division.TWO_PRODUCTS and not half else d for d in found)
+    return tuple(division_by(values[i], dtype) if i in values else Division.DOUBLE for i in divisors(program))
 
 
 def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[str], work: Work, which: str) -> str:

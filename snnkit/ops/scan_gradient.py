@@ -131,7 +131,8 @@ class _Simple(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         program, numbers, back = ctx.rest
         x, *kept = ctx.saved_tensors
-        if type(g) is Tensor and g.is_contiguous() and g.dtype is x.dtype and not watched():
+        as_memory = type(g) is Tensor and g.dtype is x.dtype and not (g.is_neg() or watched())
+        if as_memory and g.is_contiguous() and x.is_contiguous():  # a hook may have given x back in another layout
             return _short_way(x).simple_backward(g, x, kept[0] if kept else None, back), None, None
         return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 

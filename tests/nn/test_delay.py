@@ -422,3 +422,15 @@ def test_a_profile_that_is_no_object_is_refused_with_the_remedy(profile: object)
         DelayLinear(3, 4, 5, profile=profile)
     with pytest.raises(TypeError, match="max_delay must be a whole number, got 5.0"):
         DelayLinear(3, 4, 5.0)
+
+
+def test_delays_are_set_by_a_number_or_axis_by_axis():
+    layer = DelayLinear(3, 2, 5)
+    layer.delay = torch.tensor([[[1.0]], [[3.0]]])  # one an output
+    assert layer.delay[..., 0].tolist() == [[1.0] * 3, [3.0] * 3]
+    layer.delay = 2
+    assert (layer.delay == 2).all()
+    for wrong in (torch.tensor([[1.0], [3.0]]), torch.zeros(2, 3), torch.zeros(3, 2, 1)):
+        with pytest.raises(ValueError, match=r"delay must be a number or have the axes \(2, 3, 1\)"):
+            layer.delay = wrong
+    assert (layer.delay == 2).all()

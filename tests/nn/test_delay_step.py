@@ -111,6 +111,11 @@ def assigned(layer: _Delayed, *_: object) -> None:
     layer.load_state_dict(state, assign=True)
 
 
+def assigned_in_inference_mode(layer: _Delayed, *_: object) -> None:
+    with torch.inference_mode():
+        layer.load_state_dict({n: 2.0 * v if n == "weight" else v for n, v in layer.state_dict().items()}, assign=True)
+
+
 def data(layer: _Delayed, *_: object) -> None:
     layer.weight.data = layer.weight * 3.0
 
@@ -147,7 +152,8 @@ def reset(_: _Delayed, block: carry, x: torch.Tensor) -> None:
 
 
 CHANGES = [
-    optimiser_step, loaded, assigned, data, delays, rounded, narrower, same_memory, bias_in_place, no_bias, reset,
+    optimiser_step, loaded, assigned, assigned_in_inference_mode, data, delays, rounded, narrower, same_memory,
+    bias_in_place, no_bias, reset,
 ]  # fmt: skip
 
 
@@ -156,6 +162,18 @@ def test_a_change_between_two_steps_is_heard(change: Act) -> None:
     before, after = streamed(linear()), same_without_the_short_way(linear, change)
     assert all(map(torch.equal, before[:CHANGE], after[:CHANGE]))
     assert not torch.allclose(torch.cat(before[CHANGE:]), torch.cat(after[CHANGE:]), rtol=1e-10)
+
+
+def test_memory_that_is_given_out_again_is_not_taken_for_the_old() -> None:
+    def twice(layer: _Delayed, *_: object) -> None:
+        values = layer.P.data - 1.0
+        layer.P.data = layer.P.data + 1.0  # the memory of before is free now, if nobody holds it
+        layer.P.data = values.clone()
+
+    def once(layer: _Delayed, *_: object) -> None:
+        layer.P.sub_(1.0)
+
+    assert all(map(torch.equal, streamed(linear(), twice), streamed(linear(), once)))
 
 
 def wider(layer: _Delayed, *_: object) -> None:

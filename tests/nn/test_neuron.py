@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -526,3 +527,28 @@ def test_tau_of_plif_is_set_through_w_alone():
         nn.PLIF().tau = 3.0
     with pytest.raises(ValueError, match="PLIF learns tau through w"):
         nn.PLIF(learn=("tau",))
+
+
+def test_plif_is_the_layer_of_its_equation_and_starts_from_tau():
+    assert nn.neuron_module(eq.PLIF) is nn.PLIF
+    with pytest.raises(TypeError, match=r"PLIF starts from tau, w is -log\(tau - 1\)"):
+        nn.PLIF(w=1.0)
+    assert set(dict(nn.PLIF(learn=("v_threshold",)).named_parameters())) == {"w", "v_threshold"}
+    with pytest.raises(TypeError, match="learn expects names, got the string 'v_threshold'"):
+        nn.PLIF(learn="v_threshold")
+
+
+def test_a_layer_pickled_while_its_class_computed_something_else_is_refused():
+    layer = nn.PLIF(3.0)
+    layer.__dict__["_neuron"] = eq.LIF(3.0)
+    with pytest.raises(TypeError, match="in which it computed LIF. Load its state_dict into a new layer"):
+        pickle.loads(pickle.dumps(layer))
+
+
+@pytest.mark.parametrize("kind", [nn.LIF, nn.LI, nn.ALIF])
+def test_a_time_constant_below_a_step_warns(kind):
+    with pytest.warns(UserWarning, match="tau=0.02 is less than a step.*divide seconds by the step"):
+        kind(tau=0.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kind(tau=1.0)

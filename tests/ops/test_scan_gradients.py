@@ -357,3 +357,32 @@ def test_copies_of_neurons_and_layers_run_alike(copied):
     with torch.no_grad():
         other.tau.fill_(30.0)
     assert not torch.equal(other(x), layer(x))
+
+
+def in_another_layout(x: Tensor) -> Tensor:
+    """The same numbers, the last axis first in memory."""
+    return x.transpose(0, -1).contiguous().transpose(0, -1)
+
+
+@pytest.mark.parametrize(
+    "g",
+    [
+        torch.linspace(-1, 1, 4)[:, None, None].expand(4, 3, 5), in_another_layout(torch.rand(4, 3, 5)),
+        torch.complex(torch.rand(4, 3, 5), torch.rand(4, 3, 5)).conj().imag, torch._neg_view(torch.rand(4, 3, 5)),
+    ],
+    ids=["expanded", "transposed", "imaginary", "negative"],
+)  # fmt: skip
+def test_a_small_calls_gradient_may_lie_in_memory_in_any_way(g):
+    x = (2.0 * torch.rand(4, 3, 5)).requires_grad_()
+    found, expected = (torch.autograd.grad(snn.LIF(tau=3.0)(x), x, v)[0] for v in (g, g.resolve_neg().contiguous()))
+    assert torch.equal(found, expected)
+
+
+def test_a_small_calls_input_may_lie_in_memory_in_any_way():
+    x = 2.0 * torch.rand(4, 3, 5)
+    assert torch.equal(snn.LIF(tau=3.0)(torch._neg_view(-x)), snn.LIF(tau=3.0)(x))
+    leaf, g = x.requires_grad_(), torch.rand(4, 3, 5)
+    (expected,) = torch.autograd.grad(snn.LIF(tau=3.0)(leaf), leaf, g)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, in_another_layout):
+        s = snn.LIF(tau=3.0)(leaf)
+    assert torch.equal(torch.autograd.grad(s, leaf, g)[0], expected)
