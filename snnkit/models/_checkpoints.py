@@ -20,7 +20,7 @@ from snnkit.models._classifier import Classifier
 from snnkit.models._match import MismatchError as MismatchError
 from snnkit.models._match import both_names, match
 from snnkit.models._official import TABLES
-from snnkit.models._values import check_values
+from snnkit.models._values import check_values, stands_beyond
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence
 
@@ -70,7 +70,8 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
             "This is an evaluation copy, made by discretize() or fold(). Save the model it came from; after loading, "
             "make the copy again."
         )
-    beyond = [name or "the layer" for name, layer in model.named_modules() if _is_beyond(layer)]
+    delays = {name or "the layer": m for name, m in model.named_modules() if isinstance(m, DelayLinear)}
+    beyond = [name for name, layer in delays.items() if stands_beyond(layer, layer.P.detach())]
     if beyond:
         warnings.warn(
             f"{path}: delays of {', '.join(beyond)} stand beyond their taps, and load_checkpoint will refuse them. "
@@ -78,10 +79,6 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
             stacklevel=2,
         )
     _files.write(model.state_dict(), _header.written(model, metadata), path)
-
-
-def _is_beyond(layer: nn.Module) -> bool:
-    return isinstance(layer, DelayLinear) and bool((layer.P.detach().abs() > layer.max_delay // 2).any())
 
 
 def checkpoint_info(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -48,9 +48,14 @@ def _rehearse(layer: nn.Module, path: str, state: dict[str, Tensor], where: str)
             raise ValueError(f"{where}: {prefix}{str(error).splitlines()[-1].strip()}") from error
 
 
+def stands_beyond(layer: DelayLinear, position: Tensor) -> bool:
+    """Whether a position lies beyond the taps. For an even size the official code allows +half, too."""
+    return bool((position.abs() > layer.max_delay // 2).any())
+
+
 def _check_positions(layer: DelayLinear, position: Tensor, name: str) -> None:
-    half = layer.max_delay // 2  # for an even size the official code allows +half, too
-    if (position.abs() > half).any():
+    if stands_beyond(layer, position):
+        half = layer.max_delay // 2
         raise ValueError(
             f"{name} reaches {position.abs().max().item():g}, but max_delay={layer.max_delay} allows +-{half}. "
             "Build the model with the max_delay of the run that wrote it. If it is that, the run never called "

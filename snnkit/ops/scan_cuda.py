@@ -154,7 +154,7 @@ def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...], keep
 
 
 class Return(NamedTuple):
-    """What the backward of a simple call needs to know of its forward; so is not found out in autograd's own thread."""
+    """What the backward of a simple call needs to know of its forward: to find it out costs more in autograd's thread."""
 
     steps: int
     lanes: int

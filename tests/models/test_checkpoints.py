@@ -19,6 +19,7 @@ from snnkit.equations.surrogates import Triangle as TriangleSurrogate
 from snnkit.models import DelaySNN, FixedDelays, LearntDelays, _registry, checkpoint_info
 from snnkit.models._checkpoints import MismatchError
 from snnkit.models._objects import decode, encode
+from snnkit.nn.delay import DelayLinear
 from snnkit.nn.readout import MeanOverTime, SumOverTime
 from snnkit.ops.delay import Triangle
 
@@ -473,3 +474,18 @@ def test_a_class_that_is_not_registered_any_more_is_named(tmp_path, model, monke
     monkeypatch.delitem(_registry.classes, "DelaySNN")
     with pytest.raises(ValueError, match="holds a DelaySNN, which is no registered model"):
         snnkit.load_model(tmp_path / "a")
+
+
+def test_delays_beyond_their_taps_are_told_when_they_are_saved_and_refused_when_they_are_loaded(tmp_path):
+    layer, path = DelayLinear(2, 2, max_delay=5), tmp_path / "layer.safetensors"
+    with torch.no_grad():
+        layer.P[0, 1, 0, 0] = 2.1
+    with pytest.warns(UserWarning, match=r"delays of the layer stand beyond their taps.*Call clamp_\(\)"):
+        snnkit.save_checkpoint(layer, path)
+    with pytest.raises(ValueError, match=r"P reaches 2.1, but max_delay=5 allows \+-2\..*the run never called clamp_\(\)"):
+        snnkit.load_checkpoint(DelayLinear(2, 2, max_delay=5), path)
+    layer.clamp_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        snnkit.save_checkpoint(layer, path)
+    snnkit.load_checkpoint(DelayLinear(2, 2, max_delay=5), path)
