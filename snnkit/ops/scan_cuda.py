@@ -154,7 +154,7 @@ def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...], keep
 
 
 class Return(NamedTuple):
-    """What the backward of a simple call needs to know of its forward: to find it out costs more in autograd's thread."""
+    """What the backward of a simple call needs to know of its forward; in autograd's thread it would cost more."""
 
     steps: int
     lanes: int

@@ -482,7 +482,7 @@ def test_delays_beyond_their_taps_are_told_when_they_are_saved_and_refused_when_
         layer.P[0, 1, 0, 0] = 2.1
     with pytest.warns(UserWarning, match=r"delays of the layer stand beyond their taps.*Call clamp_\(\)"):
         snnkit.save_checkpoint(layer, path)
-    with pytest.raises(ValueError, match=r"P reaches 2.1, but max_delay=5 allows \+-2\..*the run never called clamp_\(\)"):
+    with pytest.raises(ValueError, match=r"P reaches 2.1, but max_delay=5 allows \+-2\..*never called clamp_\(\)"):
         snnkit.load_checkpoint(DelayLinear(2, 2, max_delay=5), path)
     layer.clamp_()
     with warnings.catch_warnings():
