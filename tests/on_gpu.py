@@ -123,6 +123,6 @@ def compiled_ahead(calls: Callable[[], Any]) -> Any:
 def no_kernels() -> Iterator[None]:
     """Begin without loaded kernels, and forget those that are loaded meanwhile."""
     with mock.patch.object(scan_cuda, "_kernels", {}):
-        scan_cuda._launch.cache_clear()
+        scan_cuda._launches.cache_clear()
         yield
-        scan_cuda._launch.cache_clear()
+        scan_cuda._launches.cache_clear()

@@ -164,7 +164,7 @@ class Neuron(Stateful):
         if steps is None and state is None and not (record or return_state or in_carry):
             output = short_scan(self._plan, tensors, x)  # half of a small call is what Python does before the kernel
             if output is not None:
-                return self._observed(output)
+                return output if self._observer is None else self._observed(output)
         recorded = names(record) if record else ()
         result = run(self._plan, tensors, x, state, recorded, steps, final=return_state or in_carry)
         if in_carry:

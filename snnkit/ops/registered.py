@@ -19,6 +19,9 @@ from torch import Tensor
 _library = torch.library.Library("snnkit", "FRAGMENT")
 _PLAIN = (Tensor, torch.nn.Parameter)
 
+modes = torch._C._len_torch_dispatch_stack
+"""How many modes look on at every operation."""
+
 
 class Registered:
     """A kernel and its registered op; calling it takes the shorter way that is open.
@@ -68,13 +71,8 @@ def is_plain(x: Tensor) -> bool:
         and type(x) in _PLAIN
         and (x.is_cpu or x.is_cuda)
         and not x.is_neg()  # its memory holds -x
-        and not watched()
+        and not modes()
     )
-
-
-def watched() -> bool:
-    """Whether a mode looks on at every operation."""
-    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def wants_graph() -> bool:

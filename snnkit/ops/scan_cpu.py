@@ -79,21 +79,19 @@ def _pointers(tensors: Sequence[Tensor | None]) -> Any:
 # Most calls are simple: x in one piece, no tensors beside it. A small call is all overhead, so these go a short way.
 
 
-def simple_forward(program: Program, x: Tensor, numbers: Sequence[float], keep: bool) -> tuple[Tensor, None]:
-    """The output of a simple call; nothing is kept for the backward."""
+def simple_forward(
+    program: Program, x: Tensor, numbers: tuple[float, ...], keep: bool
+) -> tuple[Tensor, None, tuple[Kernel, _Constants]]:
+    """The output of a simple call; no tensor is kept for the backward, only how it is called."""
     out, total, size = torch.empty_like(x), x.shape[0], x.numel()
-    lanes, threads, constants = size // total, _threads(size), _constants(tuple(numbers))
+    lanes, threads, constants = size // total, _threads(size), _constants(numbers)
+    run = kernel(program, x.dtype, "", ())
     arguments = _pack(
         total, 1, lanes, 1, threads, constants.address, 0, x.data_ptr(), lanes, 0, 0, out.data_ptr(), 0, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0,
     )  # fmt: skip
-    kernel(program, x.dtype, "", ()).forward(arguments)
-    return out, None
-
-
-def simple_return(program: Program, x: Tensor, numbers: tuple[float, ...], kept: None) -> tuple[Kernel, _Constants]:
-    """What the backward of a simple call needs to know of its forward."""
-    return kernel(program, x.dtype, "", ()), _constants(numbers)
+    run.forward(arguments)
+    return out, None, (run, constants)
 
 
 def simple_backward(g: Tensor, x: Tensor, kept: None, back: tuple[Kernel, _Constants]) -> Tensor:

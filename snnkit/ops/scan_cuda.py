@@ -108,49 +108,13 @@ def kernel(
 class _Launch(NamedTuple):
     """All of a simple call's launch that does not change from call to call."""
 
-    kernel: Kernel
+    function: Function
     blocks: int
+    threads: int
     shared: int
     starts: int  # numbers of working memory
-    rest: tuple[float, ...]  # the end of the arguments: no tensors, the numbers
-
-
-@functools.lru_cache(maxsize=4096)
-def _launch(
-    program: Program, numbers: tuple[float, ...], dtype: torch.dtype, steps: int, lanes: int, aligned: int, which: str,
-    keep: bool, device: int,
-) -> _Launch:  # fmt: skip
-    states = len(program.states)
-    divisions = divisions_of(program, numbers, dtype)
-    back = backward_work(dtype, states, steps, lanes, aligned, divisions=divisions)
-    starts = back.starts(states, steps, lanes)
-    keep = keep and starts > 0
-    if which == "FORWARD":
-        work = forward_work(dtype, states, steps, lanes, aligned)
-        work, starts = (work.keeping(back), starts) if keep else (work, 0)
-    else:
-        work = back._replace(keep=keep)
-    run = kernel(program, dtype, "", (), work._replace(divisions=divisions), which, device)
-    return _Launch(run, run.blocks(1, lanes), work.shared(dtype, states, steps), starts, (*run.nothing, *numbers))
-
-
-_ALIGNED = 15  # an address further aligned than to 16 numbers is aligned enough
-
-
-def simple_forward(program: Program, x: Tensor, numbers: tuple[float, ...], keep: bool) -> tuple[Tensor, Tensor | None]:
-    """The output of a simple call, and, to ``keep`` for a backward of many steps, the states before each chunk."""
-    out, total, at = torch.empty_like(x), x.shape[0], x.data_ptr()
-    lanes = x.numel() // total
-    aligned = (lanes | at // x.itemsize) & _ALIGNED
-    run, blocks, shared, starts, rest = _launch(
-        program, numbers, x.dtype, total, lanes, aligned, "FORWARD", keep, x.get_device()
-    )  # fmt: skip
-    kept = x.new_empty(starts, dtype=compute_dtype(x)) if starts else None
-    arguments = run.pack(
-        total, 1, lanes, 1, at, lanes, 0, out.data_ptr(), 0, 0, 0, 0, 0, 0 if kept is None else kept.data_ptr(), *rest
-    )
-    run.function(blocks, run.work.threads, shared, arguments)
-    return out, kept
+    aligned: int  # bytes that x and the gradient must be aligned to
+    tail: bytes  # the end of the arguments: no tensors, the numbers
 
 
 class Return(NamedTuple):
@@ -161,33 +125,61 @@ class Return(NamedTuple):
     launch: _Launch
 
 
-def simple_return(program: Program, x: Tensor, numbers: tuple[float, ...], kept: Tensor | None) -> Return:
-    """The way back from a call of x; what the forward kept fits the cut that it made for x where x lies now."""
-    total = x.shape[0]
+@functools.lru_cache(maxsize=4096)
+def _launches(
+    program: Program, numbers: tuple[float, ...], dtype: torch.dtype, steps: int, lanes: int, aligned: int, keep: bool,
+    device: int,
+) -> tuple[_Launch, Return | None]:  # fmt: skip
+    """The forward of a simple call, and its backward if the forward shall ``keep`` what that wants."""
+    states, divisions = len(program.states), divisions_of(program, numbers, dtype)
+    work = forward_work(dtype, states, steps, lanes, aligned)
+    back = backward_work(dtype, states, steps, lanes, aligned, divisions=divisions) if keep else work
+    starts = back.starts(states, steps, lanes) if keep else 0
+    if starts:
+        work, back = work.keeping(back), back._replace(keep=True)
+
+    def launch(work: Work, which: str) -> _Launch:
+        run = kernel(program, dtype, "", (), work._replace(divisions=divisions), which, device)
+        tail = struct.pack(f"{len(run.nothing)}q{len(numbers)}d", *run.nothing, *numbers)
+        blocks, shared = run.blocks(1, lanes), work.shared(dtype, states, steps)
+        return _Launch(run.function, blocks, work.threads, shared, starts, work.width * dtype.itemsize, tail)
+
+    return launch(work, "FORWARD"), Return(steps, lanes, launch(back, "BACKWARD")) if keep else None
+
+
+_ALIGNED = 15  # an address further aligned than to 16 numbers is aligned enough
+_pack = struct.Struct("14q").pack  # the start of the arguments
+
+
+def simple_forward(
+    program: Program, x: Tensor, numbers: tuple[float, ...], keep: bool
+) -> tuple[Tensor, Tensor | None, Return | None]:
+    """The output of a simple call; to ``keep`` for a backward, the states before each chunk, if many, and its way."""
+    out, total, at = torch.empty_like(x), x.shape[0], x.data_ptr()
     lanes = x.numel() // total
-    aligned = (lanes | x.data_ptr() // x.itemsize) & _ALIGNED
-    launch = _launch(
-        program, numbers, x.dtype, total, lanes, aligned, "BACKWARD", kept is not None, x.get_device()
+    aligned = (lanes | at // x.itemsize) & _ALIGNED
+    (run, blocks, threads, shared, starts, _, tail), back = _launches(
+        program, numbers, x.dtype, total, lanes, aligned, keep, x.get_device()
     )  # fmt: skip
-    return Return(total, lanes, launch)
+    kept = x.new_empty(starts, dtype=compute_dtype(x)) if starts else None
+    memory = 0 if kept is None else kept.data_ptr()
+    run(blocks, threads, shared, _pack(total, 1, lanes, 1, at, lanes, 0, out.data_ptr(), 0, 0, 0, 0, 0, memory) + tail)
+    return out, kept, back
 
 
 def simple_backward(g: Tensor, x: Tensor, kept: Tensor | None, back: Return) -> Tensor:
     """The gradient of a simple call; g lies like x, which may have moved since the forward."""
-    total, lanes, (run, blocks, shared, starts, rest) = back
-    width = run.work.width * x.itemsize
-    if x.data_ptr() % width:
+    total, lanes, (run, blocks, threads, shared, _, width, tail) = back
+    g_x, at, g_at = torch.empty_like(x), x.data_ptr(), g.data_ptr()
+    if at % width:
         x = x.clone()
-    if g.data_ptr() % width:
+        at = x.data_ptr()
+    if g_at % width:
         g = g.clone()
-    g_x = torch.empty_like(x)
-    if starts and kept is None:
-        kept = x.new_empty(starts, dtype=compute_dtype(x))
-    arguments = run.pack(
-        total, 1, lanes, 1, x.data_ptr(), lanes, 0, 0, g.data_ptr(), lanes, 0, g_x.data_ptr(), lanes,
-        0 if kept is None else kept.data_ptr(), *rest,
-    )  # fmt: skip
-    run.function(blocks, run.work.threads, shared, arguments)
+        g_at = g.data_ptr()
+    memory = 0 if kept is None else kept.data_ptr()
+    head = _pack(total, 1, lanes, 1, at, lanes, 0, 0, g_at, lanes, 0, g_x.data_ptr(), lanes, memory)
+    run(blocks, threads, shared, head + tail)
     return g_x
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
-from snnkit.ops.registered import is_plain, watched
+from snnkit.ops.registered import is_plain, modes
 from snnkit.ops.scan_operator import scan_backward, scan_forward, with_gradient
 
 
@@ -120,21 +120,21 @@ class _Simple(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, program: Program, numbers: tuple[float, ...]) -> Tensor:
         way, wanted = _short_way(x), ctx.needs_input_grad[0]
-        out, kept = way.simple_forward(program, x, numbers, wanted)
+        out, kept, back = way.simple_forward(program, x, numbers, wanted)
         if wanted:
             ctx.save_for_backward(x) if kept is None else ctx.save_for_backward(x, kept)
-            ctx.rest = program, numbers, way.simple_return(program, x, numbers, kept)
+            ctx.rest = program, numbers, way.simple_backward, back
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
-        program, numbers, back = ctx.rest
+        program, numbers, short, back = ctx.rest
         x, *kept = ctx.saved_tensors
-        as_memory = type(g) is Tensor and g.dtype is x.dtype and not (g.is_neg() or watched())
+        as_memory = type(g) is Tensor and g.dtype is x.dtype and not (g.is_neg() or modes())
         if as_memory and g.is_contiguous() and x.is_contiguous():  # a hook may have given x back in another layout
-            return _short_way(x).simple_backward(g, x, kept[0] if kept else None, back), None, None
-        return scan_backward.way(g)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
+            return short(g, x, kept[0] if kept else None, back), None, None
+        return scan_backward.way(x)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 
 
 class _Functional(torch.autograd.Function):

@@ -91,10 +91,10 @@ def keep(equation: str, surrogate: str, reset: str, dtype: torch.dtype) -> None:
     """Run the short way of simple calls, where the forward keeps states for the backward."""
     plan = plan_of(neuron_of(equation, surrogate, reset))
     x = torch.zeros(100, B, C, dtype=dtype)
-    scan_cuda._launch.cache_clear()
-    kept = scan_cuda.simple_forward(plan.program, x, plan.constants, True)[1]
-    scan_cuda.simple_backward(x, x, kept, scan_cuda.simple_return(plan.program, x, plan.constants, kept))
-    scan_cuda._launch.cache_clear()
+    scan_cuda._launches.cache_clear()
+    _, kept, back = scan_cuda.simple_forward(plan.program, x, plan.constants, True)
+    scan_cuda.simple_backward(x, x, kept, back)
+    scan_cuda._launches.cache_clear()
 
 
 @functools.cache

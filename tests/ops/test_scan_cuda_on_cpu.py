@@ -105,9 +105,8 @@ def test_with_few_lanes_and_many_steps_a_division_that_was_not_sure_is_done_agai
 def simple(module: Any, neuron: Equation, x: Tensor, g: Tensor, moved: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Forward and backward by the short way of simple calls; in between x may move."""
     plan = plan_of(neuron)
-    out, kept = module.simple_forward(plan.program, x, plan.constants, True)
+    out, kept, back = module.simple_forward(plan.program, x, plan.constants, True)
     assert (kept is not None) == (module is scan_cuda and len(x) > 16)
-    back = module.simple_return(plan.program, x, plan.constants, kept)
     return out, module.simple_backward(g, x if moved is None else moved, kept, back)
 
 
@@ -118,9 +117,9 @@ def test_the_states_that_a_forward_keeps_serve_its_backward(steps, neuron, lanes
     x, g = sequence(steps, torch.float32), sequence(steps + 1, torch.float32)[:steps] - 1.0
     expected = simple(scan_cpu, neuron, x, g)
     with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", 1 if lanes == "wide" else 1 << 17):
-        scan_cuda._launch.cache_clear()
+        scan_cuda._launches.cache_clear()
         got = simple(scan_cuda, neuron, x, g)
-        scan_cuda._launch.cache_clear()
+        scan_cuda._launches.cache_clear()
     assert torch.equal(got[0], expected[0])
     assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
 
@@ -134,9 +133,9 @@ def test_x_may_come_back_at_another_address_and_g_lie_anywhere(offsets, steps):
     places = zip(offsets, (x, x, g), strict=True)
     first, then, g = (torch.zeros(size + 4)[o : o + size].view_as(x).copy_(v) for o, v in places)
     with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", 1):
-        scan_cuda._launch.cache_clear()
+        scan_cuda._launches.cache_clear()
         got = simple(scan_cuda, LIF(), first, g, then)
-        scan_cuda._launch.cache_clear()
+        scan_cuda._launches.cache_clear()
     assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
 
 
