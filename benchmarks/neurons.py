@@ -5,7 +5,8 @@
     python benchmarks/neurons.py --device cuda --spikingjelly14 FOLDER
 
 A neuron does little arithmetic per number, so the yardstick is memory. On the CPU: the time to copy its input once,
-memory warm; copy and step take turns, and the best of N counts; load makes it an upper bound. On a GPU: the time of the
+memory warm; a step and the copy take turns, nothing else between them, and the best of N counts; load makes it an upper
+bound. torch.relu's training step moves as much as a neuron's and computes next to nothing. On a GPU: the time of the
 traffic that cannot be avoided at the bandwidth of a copy (``_neurons_cuda.py``). A step is forward and backward to the
 input. Nothing is printed before our spikes equal the reference's bit for bit and SpikingJelly's, gradients to 1e-5.
 
@@ -35,6 +36,7 @@ OURS = {
     "snnkit LIF": nn.LIF, "snnkit ALIF": nn.ALIF, "snnkit AdLIF, numbers": lambda: nn.AdLIF(learn=()),
     "snnkit AdLIF, learnt": nn.AdLIF,
 }  # fmt: skip
+RELU = ("torch.relu", torch.relu)
 
 
 def training_step(layer: Layer, x: Tensor, g: Tensor) -> Callable[[], Any]:
@@ -79,21 +81,17 @@ def fresh(count: int) -> Tensor:
 def rows(shape: tuple[int, ...], peers: dict[str, Layer], rounds: int) -> None:
     x, g = torch.randn(shape).requires_grad_(), torch.randn(shape)
     source, target = x.detach(), torch.empty(shape)
-    layers = {name: make() for name, make in OURS.items()}
-    steps: dict[str, Callable[[], Any]] = {}
-    for name, layer in layers.items():
-        steps[f"copy before {name}"] = lambda: target.copy_(source)
-        steps[name] = training_step(layer, x, g)
+    steps = {name: training_step(layer, x, g) for name, layer in [*((n, make()) for n, make in OURS.items()), RELU]}
     steps["copy, fresh memory"] = lambda: fresh(source.numel()).copy_(source.view(-1))
-    for step in steps.values():
-        step()
-    found = best(steps, rounds)
-    found |= best({name: training_step(layer, x, g) for name, layer in peers.items()}, max(1, rounds // 10))
-    copy = min(time for name, time in found.items() if name.startswith("copy before"))
-    print(f"\n(T, B, N) = {shape}: copy {1e3 * copy:.2f} ms")
-    for name, time in found.items():
-        if not name.startswith("copy before"):
-            print(f"  {name:24}{1e3 * time:10.2f} ms {time / copy:9.2f} x copy")
+    steps |= {name: training_step(layer, x, g) for name, layer in peers.items()}
+    print(f"\n(T, B, N) = {shape}")
+    for name, step in steps.items():
+        pair = {"copy": lambda: target.copy_(source), name: step}
+        if name not in peers:
+            best(pair, 2)
+        found = best(pair, max(1, rounds // 10) if name in peers else rounds)
+        copy, time = 1e3 * found["copy"], 1e3 * found[name]
+        print(f"  {name:24}{time:10.2f} ms {time / copy:9.2f} x copy ({copy:.2f} ms)")
 
 
 def small_call(device: torch.device, rounds: int = 3000) -> None:

@@ -118,11 +118,21 @@ SNN_INLINE double snn_tanh(double a) {
 }
 
 #ifndef __CUDACC__  // see divide.cuh for the GPU's
+#ifdef SNN_PRODUCTS  // all divisors are powers of two: their inverses are exact, and so are the quotients
+#define SNN_OVER(a, name) ((a) * c.over_##name)
+#define SNN_INVERSE(name) real over_##name;
+#else
 #define SNN_OVER(a, name) ((a) / c.name)
-#define SNN_NEAR(quotient, a, name) (quotient)
 #define SNN_INVERSE(name)
+#endif
+#define SNN_NEAR(quotient, a, name) (quotient)
 #define SNN_WATCH
+#ifdef __FMA__
+SNN_INLINE float snn_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+SNN_INLINE double snn_fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
 #define snn_fma(a, b, c) ((a) * (b) + (c))
+#endif
 #define snn_fast_div(a, b) ((a) / (b))
 #define snn_fast_exp snn_exp
 #define snn_fast_sigmoid snn_sigmoid

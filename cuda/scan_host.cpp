@@ -100,6 +100,10 @@ inline Coefficients coefficients_of(const Arguments &a, int64_t lane) {
 #define SCALAR(position, name) c.name = a.coefficients[position][0];
 #define LANE(position, name) c.name = a.coefficients[position][lane];
   NUMBERS(NUMBER) SCALARS(SCALAR) LANES(LANE)
+#ifdef SNN_PRODUCTS
+#define INVERT(name) c.over_##name = (real)1 / c.name;
+  DIVISORS(INVERT)
+#endif
   return c;
 }
 

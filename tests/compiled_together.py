@@ -43,7 +43,9 @@ class _Library:
 @contextmanager
 def _kernels_from(library: Callable[..., Any]) -> Iterator[None]:
     with mock.patch.object(cpu, "library", library), mock.patch.object(scan_cpu, "_kernels", {}):
+        scan_cpu._prepared.cache_clear()
         yield
+        scan_cpu._prepared.cache_clear()
 
 
 def compiled_together(calls: Callable[[], Any], optimise: str = "-O0", parts: int = 1) -> Any:

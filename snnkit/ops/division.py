@@ -1,10 +1,11 @@
-"""How a GPU divides floats by a number that stays the same: to the last bit, in as few operations as the number allows.
+"""How floats are divided by a number that stays the same: to the last bit, in as few operations as the number allows.
 
 A division costs a GPU ten operations, a product in double two slow conversions. With hi + lo = 1 / b, hi rounded
 towards zero, fma(a, hi, a lo) is a / b to the last bit for most divisors b and every a (Brisebarre, Muller and Raina
 2004, IEEE Trans. Computers 53:1069). Whether b is one of them is a finite question: only quotients near the middle
 between two floats could come out wrong, and they are few. Below 1e-30 a lo loses bits, and so may the quotient, its
 last one. Calls in float32 have to be exact there, too; those in half precision take it: they wait for the divisions.
+A CPU knows two ways: a product where all divisors are powers of two, else divisions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+
+from snnkit.ops.codegen import divisors
+from snnkit.ops.program import Program
 
 _DIGITS = 24  # bits of a float's significand
 # Two products are off by less than 2^-46.4 of the quotient. A 2^24 or A 2^25 = B n + k for an odd n, the middle between
@@ -51,6 +55,13 @@ def division_by(number: float, dtype: torch.dtype) -> Division:
     if dtype.itemsize == 2 and _LEAST <= abs(number) <= _MOST and _two_products_divide(abs(number)):
         return Division.TWO_PRODUCTS
     return Division.DOUBLE
+
+
+@functools.lru_cache(maxsize=1024)
+def divisions_of(program: Program, numbers: tuple[float, ...], dtype: torch.dtype) -> tuple[Division, ...]:
+    """How each divisor is divided by. One that is learnt changes, and the kernel does not: in double."""
+    values = dict(zip(program.number_coefficients, numbers, strict=False))
+    return tuple(division_by(values[i], dtype) if i in values else Division.DOUBLE for i in divisors(program))
 
 
 def _two_products_divide(b: float) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snnkit.ops import cuda, scan_cuda
 from snnkit.ops.cuda import Function
-from snnkit.ops.division import Division
+from snnkit.ops.division import Division, divisions_of
 from snnkit.ops.program import Program
 from snnkit.ops.scan_work import Work
 from snnkit.ops.sources import source
@@ -130,7 +130,7 @@ def _call(
     steps, batch, size = out.shape
     letters = "".join("s" if c.numel() == 1 else "l" for c in coefficients)
     held = [c.reshape(-1).contiguous() if c.numel() == 1 else c.expand(size).contiguous() for c in coefficients]
-    divisions = scan_cuda.divisions_of(program, tuple(numbers), out.dtype)
+    divisions = divisions_of(program, tuple(numbers), out.dtype)
     device = out.get_device()
     resident = 1 if _tiles(batch, size) <= multiprocessors(device) else 2  # alone, a block may take all registers
     found = kernels(program, out.dtype, letters, divisions, resident, device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snnkit.ops import cpu
 from snnkit.ops.codegen import prelude
+from snnkit.ops.division import Division, divisions_of
 from snnkit.ops.program import Program
 from snnkit.ops.scan_call import Call, compute_dtype
 from snnkit.ops.sources import source
@@ -31,17 +32,20 @@ def _arguments(**given: int) -> bytes:
     return _pack(*[given.get(name, 0) for name in _FIELDS])
 
 
-def text(program: Program, dtype: torch.dtype, layout: str, record: Sequence[str]) -> str:
-    """The C++ text of a kernel, as it is compiled."""
+def text(program: Program, dtype: torch.dtype, layout: str, record: Sequence[str], products: bool = False) -> str:
+    """The C++ text of a kernel, as it is compiled; with ``products`` where all its divisors are powers of two."""
     real = "double" if dtype == torch.float64 else "float"
-    return source("math.h") + "\n" + prelude(program, real, layout, record) + "\n" + source("scan_host.cpp")
+    parts = source("math.h"), prelude(program, real, layout, record), source("scan_host.cpp")
+    return "\n".join([*(["#define SNN_PRODUCTS"] if products else []), *parts])
 
 
 class Kernel:
     """One compiled kernel: forward and backward for a program, a number type and a layout of the coefficients."""
 
-    def __init__(self, program: Program, dtype: torch.dtype, layout: str, record: Sequence[str]) -> None:
-        library = cpu.library(text(program, dtype, layout, record))
+    def __init__(
+        self, program: Program, dtype: torch.dtype, layout: str, record: Sequence[str], products: bool
+    ) -> None:
+        library = cpu.library(text(program, dtype, layout, record, products))
         self.forward, self.backward, self.blocks = library.scan_forward, library.scan_backward, library.scan_blocks
         for function in (self.forward, self.backward, self.blocks):
             function.argtypes = [ctypes.c_void_p]
@@ -63,12 +67,15 @@ _constants = functools.lru_cache(maxsize=1024)(_Constants)
 _kernels: dict[tuple[Any, ...], Kernel] = {}
 
 
-def kernel(program: Program, dtype: torch.dtype, layout: str, record: tuple[str, ...]) -> Kernel:
+def kernel(
+    program: Program, numbers: tuple[float, ...], dtype: torch.dtype, layout: str, record: tuple[str, ...]
+) -> Kernel:
     """The compiled kernel, from memory after the first time."""
-    key = (program.key, dtype, layout, record)
+    products = {*divisions_of(program, numbers, dtype)} == {Division.PRODUCT}
+    key = (program.key, dtype, layout, record, products)
     found = _kernels.get(key)
     if found is None:
-        found = _kernels[key] = Kernel(program, dtype, layout, record)
+        found = _kernels[key] = Kernel(program, dtype, layout, record, products)
     return found
 
 
@@ -79,19 +86,24 @@ def _pointers(tensors: Sequence[Tensor | None]) -> Any:
 # Most calls are simple: x in one piece, no tensors beside it. A small call is all overhead, so these go a short way.
 
 
+@functools.lru_cache(maxsize=1024)
+def _prepared(program: Program, numbers: tuple[float, ...], dtype: torch.dtype) -> tuple[Kernel, _Constants]:
+    return kernel(program, numbers, dtype, "", ()), _constants(numbers)
+
+
 def simple_forward(
     program: Program, x: Tensor, numbers: tuple[float, ...], keep: bool
 ) -> tuple[Tensor, None, tuple[Kernel, _Constants]]:
     """The output of a simple call; no tensor is kept for the backward, only how it is called."""
     out, total, size = torch.empty_like(x), x.shape[0], x.numel()
-    lanes, threads, constants = size // total, _threads(size), _constants(numbers)
-    run = kernel(program, x.dtype, "", ())
+    lanes, threads, prepared = size // total, _threads(size), _prepared(program, numbers, x.dtype)
+    run, constants = prepared
     arguments = _pack(
         total, 1, lanes, 1, threads, constants.address, 0, x.data_ptr(), lanes, 0, 0, out.data_ptr(), 0, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0,
     )  # fmt: skip
     run.forward(arguments)
-    return out, None, (run, constants)
+    return out, None, prepared
 
 
 def simple_backward(g: Tensor, x: Tensor, kept: None, back: tuple[Kernel, _Constants]) -> Tensor:
@@ -116,7 +128,8 @@ def forward(
     after = [call.row_like() for _ in program.states] if final else []
     traces = [call.trace_like() for _ in record]
     rows, lanes = call.rows_and_lanes()
-    constants = _constants(tuple(numbers))
+    numbers = tuple(numbers)
+    constants = _constants(numbers)
     tables = [_pointers(t) for t in (call.coefficients, call.before, after, traces)]
     at = ctypes.addressof
     arguments = _arguments(
@@ -126,7 +139,7 @@ def forward(
         s=out.data_ptr(), after=at(tables[2]) if after else 0, traces=at(tables[3]) if traces else 0,
     )  # fmt: skip
     if out.numel() or (after and after[0].numel()):
-        kernel(program, call.dtype, call.letters, record).forward(arguments)
+        kernel(program, numbers, call.dtype, call.letters, record).forward(arguments)
     return [call.returned(out), *after, *traces]
 
 
@@ -141,7 +154,8 @@ def backward(
     g_s, g_after, g_traces = call.arriving(program, final, gradients)
     rows, lanes = call.rows_and_lanes(g_s)
     segments = min(rows, _SEGMENTS) if "l" in call.letters else rows
-    constants = _constants(tuple(numbers))
+    numbers = tuple(numbers)
+    constants = _constants(numbers)
     tables = [_pointers(t) for t in (call.coefficients, call.before, g_after, g_traces, g_before)]
     at = ctypes.addressof
     given = dict(
@@ -153,7 +167,7 @@ def backward(
     )  # fmt: skip
     if g_s is not None:
         given |= dict(g_s=g_s.data_ptr(), g_step=g_s.stride(0), g_row=g_s.stride(1))
-    run = kernel(program, call.dtype, call.letters, record)
+    run = kernel(program, numbers, call.dtype, call.letters, record)
     sums: list[Tensor | None] = []
     if coefficients:
         blocks = run.blocks(_arguments(**given))

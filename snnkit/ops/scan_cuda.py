@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnkit.ops.codegen import divisors, prelude
 from snnkit.ops.cuda import Function
-from snnkit.ops.division import Division, division_by
+from snnkit.ops.division import Division, divisions_of
 from snnkit.ops.program import Program
 from snnkit.ops.scan_call import Call, compute_dtype
 from snnkit.ops.scan_work import Work, backward_work, forward_work
@@ -23,13 +23,6 @@ IO = {torch.float32: "float", torch.float64: "double", torch.float16: "half", to
 
 _PARTS = 1 << 19  # values a lane whose parameter gradients are summed apart: set by the shape alone
 _BLOCKS = 1 << 12  # of a backward that sums over lanes: each leaves one number
-
-
-@functools.lru_cache(maxsize=1024)
-def divisions_of(program: Program, numbers: tuple[float, ...], dtype: torch.dtype) -> tuple[Division, ...]:
-    """How each divisor is divided by. One that is learnt changes, and the kernel does not: in double."""
-    values = dict(zip(program.number_coefficients, numbers, strict=False))
-    return tuple(division_by(values[i], dtype) if i in values else Division.DOUBLE for i in divisors(program))
 
 
 def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[str], work: Work, which: str) -> str:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from snnkit import nn
 from snnkit.equations import IF, LI, LIF, Equation, Hard, Soft
-from snnkit.ops import cpu, path, scan
+from snnkit.ops import cpu, path, scan, scan_cpu
+from snnkit.ops.program import plan_of
 from tests.closeness import same_bits
 from tests.equations_under_test import by_reference, drive
 from tests.shared import needs_compiler
@@ -201,9 +202,32 @@ def test_a_new_number_compiles_nothing(monkeypatch):
     x = sequence(T, B, C)
     scan(LIF(), x)
     scan(LIF(v_reset=0.1), x)  # another formula: a reset to 0 is a shorter one
+    scan(LIF(tau=3.0), x)  # a division; powers of two are products
     monkeypatch.setattr(cpu, "library", lambda *_: pytest.fail("compiled again"))
     for neuron in (LIF(tau=3.5, v_threshold=0.7), LIF(v_reset=-0.3), LIF().bind({"surrogate.alpha": 5.0})):
         assert torch.equal(scan(neuron, x).output, by_reference(neuron, x)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tau", [0.5, 2.0, 4.0, 3.0, 2.0**-100, 2.0**126])
+def test_a_quotient_has_its_bits_whatever_the_way_and_the_size(tau, dtype):
+    x = sequence(40, B, C, dtype=dtype) * 10.0 ** torch.linspace(-45, 37, 40, dtype=dtype).view(-1, 1, 1)
+    x[20, 0], x[21, 1] = float("inf"), float("nan")
+    neuron = LIF(tau=tau, v_threshold=1e30)
+    expected, _, traces = by_reference(neuron, x, record=("v",))
+    got = scan(neuron, x, record=("v",))
+    assert same_bits(got.output, expected).all() and same_bits(got.traces["v"], traces["v"]).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("neuron", "products"),
+    [(LIF(), True), (LIF(tau=3.0), False), (TwoStates(), False), (TwoStates(tau_a=16.0), True), (IF(), False)],
+)
+def test_powers_of_two_are_multiplied_with_their_inverse(neuron, products):
+    plan = plan_of(neuron)
+    scan_cpu.kernel(plan.program, plan.constants, torch.float32, "", ())
+    assert (plan.program.key, torch.float32, "", (), products) in scan_cpu._kernels
 
 
 REFUSED = {

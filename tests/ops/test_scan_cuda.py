@@ -7,14 +7,14 @@ import torch
 
 from snnkit.equations import ALIF, LIF, AdLIF, EFAdLIF
 from snnkit.ops import scan_cuda
-from snnkit.ops.division import Division
+from snnkit.ops.division import Division, divisions_of
 from snnkit.ops.program import plan_of
 from snnkit.ops.scan_work import Work
 
 
 def divisions(neuron, dtype=torch.float16):
     plan = plan_of(neuron)
-    return scan_cuda.divisions_of(plan.program, plan.constants, dtype)
+    return divisions_of(plan.program, plan.constants, dtype)
 
 
 def test_each_divisor_counts_for_itself_and_one_that_is_learnt_never():

@@ -259,7 +259,7 @@ def test_a_thousand_neurons_leave_nothing_behind():
     x = sequence(2, 1, 1)
     from snnkit.ops import program, scan_cpu
 
-    scan(LIF(), x)
+    scan(LIF(), x), scan(LIF(tau=3.0), x)  # a product, a division
     before = len(program._programs), len(scan_cpu._kernels)
     for k in range(1000):
         scan(LIF(tau=2.0 + k), x)
