@@ -119,10 +119,14 @@ def answers(model: DelaySNNPlus, spikes: Spikes, chosen: np.ndarray) -> Tensor:
     return torch.cat([model(x, lengths) for x, _, lengths in parts])
 
 
+def correct(model: DelaySNNPlus, spikes: Spikes, chosen: np.ndarray) -> Tensor:
+    """1 for each of these samples that is right, else 0."""
+    return (answers(model, spikes, chosen).argmax(1).cpu() == spikes.labels[chosen]).double()
+
+
 def accuracy(model: DelaySNNPlus, spikes: Spikes, chosen: np.ndarray) -> float:
     """Percent of these samples that are right."""
-    found = answers(model, spikes, chosen).argmax(1).cpu()
-    return 100 * float((found == spikes.labels[chosen]).double().mean())
+    return 100 * float(correct(model, spikes, chosen).mean())
 
 
 def rates(model: DelaySNNPlus, spikes: Spikes, chosen: np.ndarray) -> dict[str, float]:

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # a process that is spawned star
 
 from _spoken_configs import CONFIGS, FIRST
 from _spoken_events import Spikes
-from _spoken_training import Recipe, accuracy, fold, rates, train, trained_parameters
+from _spoken_training import Recipe, accuracy, correct, fold, rates, train, trained_parameters
 
 import snnkit
 
@@ -81,7 +81,8 @@ def final_run(root: Path, device: str, name: str, recipe: Recipe, seed: int, out
     unheard = np.isin(test.speakers, UNHEARD)
     parts = {"all": np.arange(len(test.labels)), "known": np.flatnonzero(~unheard), "unheard": np.flatnonzero(unheard)}
     path = out / f"{name}_seed{seed}.safetensors"
-    scores = {part: accuracy(done.averaged, test, chosen) for part, chosen in parts.items()}
+    right = correct(done.averaged, test, parts["all"])
+    scores = {part: 100 * float(right[chosen].mean()) for part, chosen in parts.items()}
     snnkit.save_checkpoint(done.averaged.cpu(), path, config=name, seed=seed, **scores)
     return {
         "final": name, "seed": seed, **scores, "train_loss": round(done.loss, 4),

@@ -98,7 +98,7 @@ STEPS = {
     "nmnist_1100": {"QSD-Transformer": 3},
 }
 
-# What else was better on validation than the recipe. Nothing is mixed in the last quarter of the epochs.
+# What else was better on validation than the recipe. Nothing is mixed in the last fifty epochs or so.
 CHANGES = {
     ("cifar10dvs_simulated", "Spikformer"): "--loss tet --mixup 0.4 --cutmix 1 --mix-probability 0.8 --mix-until 170",
     ("cifar10dvs_simulated", "Spike-driven Transformer"): (

@@ -1,6 +1,7 @@
 // Functions of a step beyond + - * /, for lanes of float and double.
 //
 // Only + - * / and bit patterns, so that every compiler and device gives the same bits (no contraction, no fast-math).
+// Gradients alone may differ in the last one: snn_fma rounds once where the machine can.
 // exp: 1e-7 relative in float, 2e-16 in double. NaN passes through each but sign, which is 0 there as in torch. erf and
 // atan come from the library: they serve relaxed mode alone, where nothing has to be equal bit for bit.
 
@@ -127,7 +128,7 @@ SNN_INLINE double snn_tanh(double a) {
 #endif
 #define SNN_NEAR(quotient, a, name) (quotient)
 #define SNN_WATCH
-#ifdef __FMA__
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 SNN_INLINE float snn_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 SNN_INLINE double snn_fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #else

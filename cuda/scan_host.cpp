@@ -10,6 +10,8 @@
 //   STATES(X), NUMBERS(X), SCALARS(X), LANES(X)   X(position, name) for each: states, coefficients that are numbers,
 //                                            tensors with one value, tensors with a value a lane
 //   TRACES(X)                                X(position, index, name) for each recorded state, the index-th of STATES
+//   DIVISORS(X)                              X(name) for each coefficient that is divided by; with SNN_PRODUCTS all of
+//                                            them are powers of two
 // A row is one sample: F lanes that lie side by side. All strides count elements.
 
 #include <algorithm>

@@ -3,8 +3,8 @@
 No torch headers: a kernel is a plain C function on pointers, called through ctypes. That compiles in 0.2 s instead
 of 26 s and does not depend on torch's version. Callers set ``argtypes``: without them pointers are cut to 32 bits.
 
-A library is kept by the hash of text, flags, compiler version and CPU flags: machines that share a home may differ in
-what ``-march=native`` means.
+A library is kept by the hash of text, command, flags, compiler version and CPU flags: machines that share a home may
+differ in what ``-march=native`` means.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from snnkit.ops.cache import kept
 
 # Without -ffp-contract=off g++ fuses multiply and add, and spikes differ from the reference: not to be dropped.
 REQUIRED = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off")
-# These make kernels faster and change no bit; each is left out where the compiler refuses it.
+# These make kernels faster and change no bit of a spike or a state; each is left out where the compiler refuses it.
 OPTIONAL = ("-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 REMEDY = "install g++ (apt install g++, conda install gxx) or name one in $CXX"
 """What to do where no compiler works."""
@@ -166,7 +166,7 @@ def _load(code: str, by: Compiler, optimise: str) -> ctypes.CDLL:
             errors = [line for line in lines if "error" in line] or lines or [f"exit status {answer.returncode}"]
             raise RuntimeError("\n".join([f"{by.command[0]} refused the text, kept in {text}:", *errors[:5]]))
 
-    parts = (code, *flags, by.version, _cpu_flags())
+    parts = (code, *flags, *by.command, by.version, _cpu_flags())
     return ctypes.CDLL(str(kept("cpu", parts, ".so", ("code.cpp", code), build)))
 
 

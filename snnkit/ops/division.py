@@ -5,7 +5,7 @@ towards zero, fma(a, hi, a lo) is a / b to the last bit for most divisors b and 
 2004, IEEE Trans. Computers 53:1069). Whether b is one of them is a finite question: only quotients near the middle
 between two floats could come out wrong, and they are few. Below 1e-30 a lo loses bits, and so may the quotient, its
 last one. Calls in float32 have to be exact there, too; those in half precision take it: they wait for the divisions.
-A CPU knows two ways: a product where all divisors are powers of two, else divisions.
+On a CPU the scan multiplies where all its divisors are powers of two, and divides otherwise.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Products that may join a sum: ``a b + c`` in one operation, where nothing but a gradient depends on its last bit.
 
-A fused operation rounds once instead of twice, and a GPU does it in half the time. States and outputs keep both
+A fused operation rounds once instead of twice, and takes half the time. States and outputs keep both
 roundings, or they would differ from the reference's.
 """
 

@@ -38,11 +38,12 @@ _RESERVED = frozenset(
 def c_name(name: str) -> str:
     """A name for C: the user's own, unless C might read it otherwise (a word of C, a macro, our own c3, a Greek tau).
 
-    >>> c_name("tau"), c_name("long"), c_name("c3"), c_name("NAN")
-    ('tau', 'long_', 'c3_', 'NAN_')
+    >>> c_name("tau"), c_name("long"), c_name("c3"), c_name("NAN"), c_name("over_tau")
+    ('tau', 'long_', 'c3_', 'NAN_', 'over_tau_')
     """
     plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in name)
-    ours = re.fullmatch(r"[ct]\d+|\d.*|_.*", plain) or plain in _RESERVED or (plain.isupper() and len(plain) > 1)
+    ours = re.fullmatch(r"[ct]\d+|\d.*|_.*|over_.*|watch", plain) or plain in _RESERVED
+    ours = ours or (plain.isupper() and len(plain) > 1)
     return f"{'' if plain[0].isalpha() else 'n'}{plain}_" if ours or plain != name else plain
 
 

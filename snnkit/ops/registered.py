@@ -19,8 +19,8 @@ from torch import Tensor
 _library = torch.library.Library("snnkit", "FRAGMENT")
 _PLAIN = (Tensor, torch.nn.Parameter)
 
-modes = torch._C._len_torch_dispatch_stack
-"""How many modes look on at every operation."""
+watching = torch._C._len_torch_dispatch_stack
+"""``watching()``: how many modes look on at every operation."""
 
 
 class Registered:
@@ -71,7 +71,7 @@ def is_plain(x: Tensor) -> bool:
         and type(x) in _PLAIN
         and (x.is_cpu or x.is_cuda)
         and not x.is_neg()  # its memory holds -x
-        and not modes()
+        and not watching()
     )
 
 

@@ -40,7 +40,10 @@ def text(program: Program, dtype: torch.dtype, layout: str, record: Sequence[str
 
 
 class Kernel:
-    """One compiled kernel: forward and backward for a program, a number type and a layout of the coefficients."""
+    """One compiled kernel: forward and backward for a program, a number type and a layout of the coefficients.
+
+    ``products``: all divisors are powers of two, and it multiplies with their inverses.
+    """
 
     def __init__(
         self, program: Program, dtype: torch.dtype, layout: str, record: Sequence[str], products: bool

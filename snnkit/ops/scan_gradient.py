@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
-from snnkit.ops.registered import is_plain, modes
+from snnkit.ops.registered import is_plain, watching
 from snnkit.ops.scan_operator import scan_backward, scan_forward, with_gradient
 
 
@@ -131,8 +131,9 @@ class _Simple(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         program, numbers, short, back = ctx.rest
         x, *kept = ctx.saved_tensors
-        as_memory = type(g) is Tensor and g.dtype is x.dtype and not (g.is_neg() or modes())
-        if as_memory and g.is_contiguous() and x.is_contiguous():  # a hook may have given x back in another layout
+        plain = type(g) is Tensor and g.dtype is x.dtype and not (g.is_neg() or watching())
+        same = x.device == g.device and x.is_contiguous() and not x.is_neg()  # a hook may have given x back otherwise
+        if plain and same and g.is_contiguous():
             return short(g, x, kept[0] if kept else None, back), None, None
         return scan_backward.way(x)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None
 

@@ -208,15 +208,47 @@ def test_a_new_number_compiles_nothing(monkeypatch):
         assert torch.equal(scan(neuron, x).output, by_reference(neuron, x)[0])
 
 
+class TwoDivisors(Equation):
+    """A state that is divided by two numbers; it never fires."""
+
+    tau, scale, v_threshold = 2.0, -4.0, 1e30
+    states = {"v": 0.0}
+
+    def step(self, x, v):
+        v = v + (x - v) / self.tau + v / self.scale
+        return self.spike(v - self.v_threshold), {"v": v}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("tau", [0.5, 2.0, 4.0, 3.0, 2.0**-100, 2.0**126])
-def test_a_quotient_has_its_bits_whatever_the_way_and_the_size(tau, dtype):
-    x = sequence(40, B, C, dtype=dtype) * 10.0 ** torch.linspace(-45, 37, 40, dtype=dtype).view(-1, 1, 1)
-    x[20, 0], x[21, 1] = float("inf"), float("nan")
-    neuron = LIF(tau=tau, v_threshold=1e30)
-    expected, _, traces = by_reference(neuron, x, record=("v",))
-    got = scan(neuron, x, record=("v",))
-    assert same_bits(got.output, expected).all() and same_bits(got.traces["v"], traces["v"]).all()
+@pytest.mark.parametrize("scale", [0.5, -4.0, 3.0, -7.0])
+@pytest.mark.parametrize("tau", [2.0, 16.0, 3.0, 2.0**126])
+def test_a_quotient_has_its_bits_whatever_the_way_and_the_size(tau, scale, dtype):
+    least, most = (-44, 36) if dtype == torch.float32 else (-322, 300)
+    x = sequence(40, B, C, dtype=dtype) * 10.0 ** torch.linspace(least, most, 40, dtype=dtype).view(-1, 1, 1)
+    x[37, 0, 0], x[38, 1, 1] = float("inf"), float("nan")
+    neuron = TwoDivisors(tau=tau, scale=scale)
+    _, _, traces = by_reference(neuron, x, record=("v",))
+    assert same_bits(scan(neuron, x, record=("v",)).traces["v"], traces["v"]).all()
+
+
+def test_a_layer_of_another_number_has_its_own_values():
+    x = sequence(T, B, C)
+    for tau in (2.0, 3.0, 5.0, 4.0):
+        assert torch.equal(nn.LI(tau=tau)(x), by_reference(LI(tau=tau), x)[0])
+
+
+def test_a_parameter_may_have_a_name_that_kernels_use_for_an_inverse():
+    class Named(Equation):
+        tau, over_tau, watch, v_threshold = 2.0, 0.5, 1.0, 1.0
+        states = {"v": 0.0}
+
+        def step(self, x, v):
+            v = v + self.watch * (x - v * self.over_tau) / self.tau
+            return self.spike(v - self.v_threshold), {"v": v}
+
+    x = sequence(T, B, C)
+    for tau in (2.0, 3.0):
+        assert torch.equal(scan(Named(tau=tau), x).output, by_reference(Named(tau=tau), x)[0])
 
 
 @needs_compiler

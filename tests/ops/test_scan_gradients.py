@@ -259,7 +259,8 @@ def test_a_thousand_neurons_leave_nothing_behind():
     x = sequence(2, 1, 1)
     from snnkit.ops import program, scan_cpu
 
-    scan(LIF(), x), scan(LIF(tau=3.0), x)  # a product, a division
+    for tau in (2.0, 3.0):  # a product, a division
+        scan(LIF(tau=tau), x)
     before = len(program._programs), len(scan_cpu._kernels)
     for k in range(1000):
         scan(LIF(tau=2.0 + k), x)
@@ -386,3 +387,15 @@ def test_a_small_calls_input_may_lie_in_memory_in_any_way():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, in_another_layout):
         s = snn.LIF(tau=3.0)(leaf)
     assert torch.equal(torch.autograd.grad(s, leaf, g)[0], expected)
+
+
+def test_a_small_call_asks_what_a_hook_gives_back():
+    leaf, g = (2.0 * torch.rand(4, 3, 5)).requires_grad_(), torch.rand(4, 3, 5)
+    (expected,) = torch.autograd.grad(snn.LIF(tau=3.0)(leaf), leaf, g)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: torch._neg_view(-t)):
+        s = snn.LIF(tau=3.0)(leaf)
+    assert torch.equal(torch.autograd.grad(s, leaf, g)[0], expected)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.to("meta")):
+        s = snn.LIF(tau=3.0)(leaf)
+    with pytest.raises((ValueError, RuntimeError, NotImplementedError), match="meta|device"):
+        torch.autograd.grad(s, leaf, g)
