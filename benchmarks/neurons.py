@@ -6,8 +6,8 @@
 
 A neuron does little arithmetic per number, so the yardstick is memory. On the CPU: the time to copy its input once,
 memory warm; a step and the copy take turns, nothing else between them, and the best of N counts (of N / 10 for the
-peers); load makes it an upper bound. The training step of torch.relu, in the table, too, moves as much as a neuron's and
-computes next to nothing. On a GPU: the time of the traffic that cannot be avoided at the bandwidth of a copy
+peers); load makes it an upper bound. The training step of torch.relu, in the table, too, moves as much as a neuron's
+and computes next to nothing. On a GPU: the time of the traffic that cannot be avoided at the bandwidth of a copy
 (``_neurons_cuda.py``). A step is forward and backward to the input. Nothing is printed before our spikes equal the
 reference's bit for bit and SpikingJelly's, gradients to 1e-5.
 

@@ -87,6 +87,8 @@ def build_optimizer(model: nn.Module, settings: Any, updates: int) -> tuple[torc
         raise ValueError(
             f"--warmup and --cooldown must leave some of the {s.epochs} epochs, got {s.warmup} and {s.cooldown}."
         )
+    if s.accumulate > s.batch:
+        raise ValueError(f"--accumulate must be at most --batch, {s.batch}, got {s.accumulate}.")
     decay = s.layer_decay if s.layer_decay < 1 else None
     optimizer = create_optimizer_v2(model, s.optimizer, s.lr, s.weight_decay, layer_decay=decay)
     steps = {"decay_epochs": s.epochs // 3} if s.schedule == "step" else {}  # older timm takes no None

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnkit.models._vision import VisionModel
-from snnkit.models._vision_arguments import require_whole
+from snnkit.models._vision_arguments import require_several, require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
 
@@ -96,6 +96,7 @@ class MetaBackbone(VisionModel):
         Raises:
             ValueError: not four dims, not two depths or not five strides, or one that is too small.
         """
+        require_several(dims=dims, depths=depths, strides=strides)
         if len(dims) != 4 or len(depths) != 2 or len(strides) != 5:
             raise ValueError(
                 f"Expected 4 dims, 2 depths and 5 strides, got dims={dims}, depths={depths}, strides={strides}."

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from snnkit.models._vision import VisionModel
-from snnkit.models._vision_arguments import require_whole
+from snnkit.models._vision_arguments import require_several, require_whole
 from snnkit.nn.attention import SpikeAttention
 from snnkit.nn.max_embed import StageEmbedding, Stem
 from snnkit.nn.mlp import MLP, Block
@@ -47,6 +47,7 @@ class Pyramid(VisionModel):
         Raises:
             ValueError: dims and depths of different lengths, a stage without blocks, or too few channels for the stem.
         """
+        require_several(dims=dims, depths=depths)
         require_whole(1, dims=dims)
         if len(dims) != len(depths) or min(depths, default=0) < 1:
             raise ValueError(f"dims and depths must be one number > 0 a stage, got dims={dims}, depths={depths}.")

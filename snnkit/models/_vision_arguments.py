@@ -64,6 +64,18 @@ def require_whole(least: int, **sizes: Any) -> None:
             raise ValueError(f"{name} must be {what} >= {least}, got {size!r}.")
 
 
+def require_several(**sizes: Any) -> None:
+    """Refuse a single size where there is one a stage.
+
+    >>> require_several(dims=64)
+    Traceback (most recent call last):
+    TypeError: dims must be a sequence of sizes, got 64. Write dims=(64,).
+    """
+    for name, several in sizes.items():
+        if not isinstance(several, (tuple, list)):
+            raise TypeError(f"{name} must be a sequence of sizes, got {several!r}. Write {name}=({several!r},).")
+
+
 def require_pools(pools: Any) -> None:
     """Refuse what does not say of each of four convolutions whether it halves the image."""
     if not isinstance(pools, (tuple, list)) or len(pools) != 4 or not all(isinstance(one, bool) for one in pools):

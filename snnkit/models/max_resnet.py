@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from snnkit.models._registry import CIFAR10, CIFAR100, variant, variants
 from snnkit.models._vision import VisionModel
-from snnkit.models._vision_arguments import require_whole
+from snnkit.models._vision_arguments import require_several, require_whole
 from snnkit.nn.attention import NeuronMaker
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, Pair
 
@@ -96,6 +96,7 @@ class MaxResNet(VisionModel):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        require_several(dims=dims, depths=depths)
         require_whole(1, dims=dims)
         if len(dims) != len(depths) + 1 or min(depths, default=0) < 1:
             raise ValueError(

@@ -43,6 +43,8 @@ def require_width(profile: Profile, width: float | None, learn: bool) -> None:
         raise ValueError(f"{name} has no width, got width={width}. Leave it out, or take Triangle() or Gauss().")
     if width is not None and not math.isfinite(width):
         raise ValueError(f"width must be finite, got {width}.")
+    if width is not None and width < 0:
+        raise ValueError(f"width must be >= 0, got {width}. The profile takes its absolute value: write {-width}.")
     if learn and not width:
         raise ValueError(
             f"learn_width=True needs a width to start from that is not 0, got {width} for {name}: the gradient of "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,10 @@ class UniformDelays:
 
     low: float = 10.0
     high: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise ValueError(f"UniformDelays needs 0 <= low <= high, got low={self.low}, high={self.high}.")
 
     def draw_(self, delay: Tensor) -> None:
         """Fill a tensor."""
@@ -77,7 +82,7 @@ class DelayedRecurrence(Feedback):
             first one, or a value that is not finite.
 
     >>> from snnkit.nn import LIF
-    >>> layer = DelayedRecurrence(LIF(v_reset=None), 1, max_delay=5, sigma=0.0)
+    >>> layer = DelayedRecurrence(LIF(v_reset=None), 1, max_delay=5, sigma=0.0, start=UniformDelays(0, 5))
     >>> _ = nn.init.constant_(layer.weight, 2.0), nn.init.constant_(layer.delay, 2.0)
     >>> x = torch.zeros(8, 1, 1)
     >>> x[0] = 2.0
@@ -108,6 +113,9 @@ class DelayedRecurrence(Feedback):
             self.register_parameter("spread", None)
         self.register_buffer("sigma", torch.tensor(float(sigma), **place))
         self.dropout = TimeDropout(dropout)
+        if isinstance(start, UniformDelays) and max_delay <= start.low < start.high:
+            told = f"All delays start at max_delay={max_delay}, since {start} lies above."
+            warnings.warn(f"{told} Give a start below it, such as start=UniformDelays(0, {max_delay}).", stacklevel=2)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

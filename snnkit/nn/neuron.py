@@ -52,6 +52,8 @@ class Neuron(Stateful):
         super().__init__()
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
+        if isinstance(shape, int):
+            raise TypeError(f"shape must be a sequence of sizes, got {shape}. Write shape=({shape},).")
         if learn is None and shape and not self.equation.learnt:
             remedy = f"Name them: learn=({(*self.equation.parameter_names, 'tau')[0]!r},)."
             raise ValueError(f"shape={tuple(shape)} is that of learnt parameters, and none is learnt. {remedy}")

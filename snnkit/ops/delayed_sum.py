@@ -227,5 +227,5 @@ def _require(x: Tensor, kernel: Tensor, tail: int, past: Tensor | None) -> None:
         )
     if past is not None and past.shape[1:] != x.shape[1:]:
         raise ValueError(f"delayed_sum: past {tuple(past.shape)} does not continue into x {tuple(x.shape)}.")
-    if tail < 0:
-        raise ValueError(f"delayed_sum: tail counts further steps, at least 0, got {tail}.")
+    if isinstance(tail, float) or tail < 0:
+        raise ValueError(f"delayed_sum: tail counts further steps, a whole number >= 0, got {tail}.")

@@ -12,7 +12,7 @@ from _clips import event_parts, in_flags, left_out, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
 from _settings import read_settings
-from _vision import build_model
+from _vision import build_model, build_optimizer
 from accelerate.state import AcceleratorState
 
 from snnkit.data import Dataset
@@ -144,6 +144,12 @@ def test_a_recipe_s_warm_up_shrinks_with_the_epochs_and_one_that_was_asked_for_d
     assert read(train_cifar10dvs, "--epochs", "2") == (2, 0, 0, 1)
     short = ("--warmup", "2", "--epochs", "5", "--cooldown", "3")  # both were asked for: refused later
     assert read(train_images, *short) == (5, 2, 3, 0)
+
+
+def test_a_batch_is_not_cut_into_more_parts_than_it_has_samples():
+    settings, _ = read_settings(train_images.Settings, ("--batch", "8", "--accumulate", "9"), "")
+    with pytest.raises(ValueError, match="--accumulate must be at most --batch, 8, got 9"):
+        build_optimizer(torch.nn.Linear(2, 2), settings, 3)
 
 
 @pytest.mark.parametrize(

@@ -210,5 +210,7 @@ def test_by_position_another_number_of_classes_leaves_the_head_out():
 
 @pytest.mark.parametrize("depths", [(1, 1), (1, 0, 1), ()])
 def test_a_stage_without_blocks_is_refused(depths):
+    with pytest.raises(TypeError, match=r"dims must be a sequence of sizes, got 3\. Write dims=\(3,\)"):
+        snnkit.create_model("max_former_cifar10", dims=3)
     with pytest.raises(ValueError, match=r"one number > 0 a stage, got dims=\(4, 8, 16\), depths="):
         MaxFormer(dims=(4, 8, 16), depths=depths)

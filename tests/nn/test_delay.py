@@ -308,6 +308,10 @@ def test_bad_input_is_named() -> None:
         DelayLinear(3, 5, 3, profile=Bilinear(), width=1.0)
     with pytest.raises(ValueError, match="width must be finite, got nan"):
         DelayLinear(3, 5, 3, width=float("nan"))
+    with pytest.raises(ValueError, match=r"width must be >= 0, got -0.5.*write 0.5"):
+        DelayLinear(3, 5, 3, width=-0.5)
+    with pytest.raises(ValueError, match="a whole number >= 0, got 1.5"):
+        DelayLinear(3, 5, 3)(torch.zeros(4, 2, 3), tail=1.5)
     layer = DelayLinear(3, 5, 3)
     with pytest.raises(
         ValueError, match=r"DelayLinear expects \[T, B, 3\], got \(7, 3\). For a single step: x\[None\]."

@@ -170,6 +170,10 @@ def test_what_cannot_be_meant_is_told():
     for keywords, message in (({"max_delay": -1}, "max_delay must be >= 0"), ({"sigma": -0.5}, "sigma must be >= 0")):
         with pytest.raises(ValueError, match=message):
             DelayedRecurrence(LIF(), 3, **keywords)
+    with pytest.warns(UserWarning, match=r"All delays start at max_delay=4, since UniformDelays\(low=10.0"):
+        DelayedRecurrence(LIF(), 3, max_delay=4)
+    with pytest.raises(ValueError, match="0 <= low <= high, got low=5.0, high=1.0"):
+        UniformDelays(5.0, 1.0)
     with pytest.raises(ValueError, match="from 0 to the first one, 1.25, got 2"):
         make().set_sigma(2.0)
     with pytest.raises(ValueError, match="no DelayedRecurrence"):

@@ -459,6 +459,9 @@ def test_plif_takes_a_tau_a_channel_as_a_tensor_or_by_shape():
     assert list(layer.state_dict()) == ["w"] and torch.allclose(layer.tau, tau)
     assert same_bits(layer(x), nn.LIF(tau=tau)(x)).all()
     assert nn.PLIF(2.0, shape=(C, 1, 1)).w.shape == (C, 1, 1)
+    for kind in (nn.PLIF, lambda **given: nn.LIF(learn=("tau",), **given)):
+        with pytest.raises(TypeError, match=r"shape must be a sequence of sizes, got 5\. Write shape=\(5,\)"):
+            kind(shape=5)
 
 
 def test_a_state_given_inside_carry_is_where_the_next_call_goes_on():
