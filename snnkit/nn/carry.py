@@ -253,6 +253,8 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
         for name, layer in layers:
             layer._slot = _Slot(self, name or type(layer).__name__)
         self._layers = [layer for _, layer in layers]
+        if self._layers == [self.model]:  # alone it cannot run twice in a pass of itself, and hooks cost 5 us a call
+            return self
         # By hand, under one name: torch would number the hooks, and a compiled model is bound to the number.
         before: Any = self.model._forward_pre_hooks
         before[_HOOK] = _Begin(self)

@@ -282,3 +282,14 @@ def test_a_compiled_network_compiles_twice_however_many_calls_and_blocks(grad):
             for chunk in [*x[:5].split(1), x[5:6]]:
                 fast(chunk)
     assert counter.frame_count == 2
+
+
+def test_a_layer_alone_is_called_without_hooks_and_a_model_with_one_of_each_kind():
+    alone, model = LIF(), nn.Sequential(LIF())
+    with carry(alone), carry(model):
+        assert not alone._forward_pre_hooks and not alone._forward_hooks
+        assert len(model._forward_pre_hooks) == len(model._forward_hooks) == 1
+        x = torch.rand(6, 2, 3)
+        for layer in (alone, model):
+            assert torch.equal(torch.cat([layer(x[:2]), layer(x[2:4]), layer(x[4:])]), LIF()(x))
+    assert not model._forward_pre_hooks and not model._forward_hooks
