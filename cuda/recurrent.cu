@@ -336,7 +336,7 @@ extern "C" __global__ void __launch_bounds__(kBlock, kResident) recurrent_backwa
           g_s[i] = back + g_s[i];
         }
         State g_before;
-        Gradients g_c;
+        Gradients g_c = {};
         const real g_x = backward(x[i], state[i], c[0], g_s[i], g[i], g_before, g_c);
 #define LEAVE_STATE(position, name) a.g_state[(row * kStates + position) * n + tile.lane] = g_before.name;
         STATES(LEAVE_STATE)

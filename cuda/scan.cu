@@ -10,6 +10,7 @@
 //   kDivision_tau  for each divisor: how it is divided by
 //   kKeep          the forward leaves the states before each chunk to the backward
 //   kStill         one row of x is read at every step, and its gradient is one row
+//   kBare          there is one row, and no states are given or asked for, before or after, nor their gradients
 // A row is one sample: F lanes that lie side by side. All strides count elements.
 
 #define COUNT(position, name) +1
@@ -41,13 +42,13 @@ struct Arguments {
 };
 
 // A piece of work: a group of lanes and, of the rows, a segment.
-SNN_INLINE int64_t places(const Arguments &a) { return a.segments * (a.lanes / kWidth); }
+SNN_INLINE int64_t places(const Arguments &a) { return (kBare ? 1 : a.segments) * (a.lanes / kWidth); }
 
 struct Place {
   int64_t segment, lane;
   __device__ Place(const Arguments &a, int64_t index) {
     const int64_t groups = a.lanes / kWidth;
-    if (a.segments == 1) {
+    if (kBare || a.segments == 1) {
       segment = 0, lane = index * kWidth;
     } else if (a.segments * groups < (1ll << 31)) {
       segment = (unsigned)index / (unsigned)groups, lane = (unsigned)index % (unsigned)groups * (int64_t)kWidth;
@@ -87,9 +88,10 @@ SNN_INLINE void start(const Arguments &a, int64_t here, State (&state)[kWidth]) 
 #define START(position, name)                                                                     \
   {                                                                                               \
     Group<real> given;                                                                            \
-    if (a.before[position]) given = load(a.before[position] + here);                              \
+    const bool is_given = !kBare && a.before[position];                                           \
+    if (is_given) given = load(a.before[position] + here);                                        \
     _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                            \
-      state[i].name = a.before[position] ? given.lane[i] : (real)a.numbers[kNumbers + position];  \
+      state[i].name = is_given ? given.lane[i] : (real)a.numbers[kNumbers + position];            \
   }
   STATES(START)
 }
@@ -163,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_forward(c
 #pragma unroll
     for (int u = 0; u < kChunk && !kOne; u++) x[u] = next[u];
   }
-#define END(position, name) if (a.after[position]) store(lanes_of_##name(state), a.after[position] + here);
+#define END(position, name) if (!kBare && a.after[position]) store(lanes_of_##name(state), a.after[position] + here);
   STATES(END)
 }
 

@@ -15,15 +15,17 @@ struct Sums {
   SCALARS(SUM) LANES(LANE_SUM)
 };
 
-// For LANES the sums over one chunk, in the lanes' own precision.
+// The sums over one chunk, in the lanes' own precision: a conversion to double costs as much as eight sums.
 struct ChunkSums {
+#define CHUNK_SUM(position, name) real name;
 #define LANE_CHUNK_SUM(position, name) real name[kWidth];
-  LANES(LANE_CHUNK_SUM)
+  SCALARS(CHUNK_SUM) LANES(LANE_CHUNK_SUM)
 
   __device__ void empty_into(Sums &sums) {
+#define ADD_CHUNK(position, name) sums.name += (double)name, name = 0;
 #define ADD_LANE_CHUNK(position, name) \
     _Pragma("unroll") for (int i = 0; i < kWidth; i++) sums.name[i] += (double)name[i], name[i] = 0;
-    LANES(ADD_LANE_CHUNK)
+    SCALARS(ADD_CHUNK) LANES(ADD_LANE_CHUNK)
   }
 };
 
@@ -77,23 +79,20 @@ struct Kept {
 
 // The reverse of one step: g holds the gradients of the states after it, then of those before it.
 SNN_INLINE void reverse(const Group<io> &x, const State (&before)[kWidth], const Coefficients (&c)[kWidth],
-                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], Sums &sums,
-                        ChunkSums &chunk_sums) {
-#define NOTHING(position, name) real sum_##name = 0;
-  SCALARS(NOTHING)
+                        const Group<io> &g_s, State (&g)[kWidth], real (&g_x)[kWidth], ChunkSums &sums) {
 #pragma unroll
   for (int i = 0; i < kWidth; i++) {
     State g_before;
     Gradients g_c;
+#define TAKE_SUM(position, name) g_c.name = sums.name;
+#define TAKE_LANE_SUM(position, name) g_c.name = sums.name[i];
+    SCALARS(TAKE_SUM) LANES(TAKE_LANE_SUM)
     g_x[i] = backward(to_real(x.lane[i]), before[i], c[i], to_real(g_s.lane[i]), g[i], g_before, g_c);
     g[i] = g_before;
-#define ADD(position, name) sum_##name += g_c.name;
-#define ADD_LANE(position, name) chunk_sums.name[i] += g_c.name;
-    SCALARS(ADD) LANES(ADD_LANE)
+#define PUT_SUM(position, name) sums.name = g_c.name;
+#define PUT_LANE_SUM(position, name) sums.name[i] = g_c.name;
+    SCALARS(PUT_SUM) LANES(PUT_LANE_SUM)
   }
-  // In float64 after every step: over many lanes such sums nearly cancel.
-#define ADD_SUM(position, name) sums.name += (double)sum_##name;
-  SCALARS(ADD_SUM)
 }
 
 // The states before each step of a chunk, computed again. Nothing asks whether a step lies past the end: a condition
@@ -119,9 +118,9 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
 #define ARRIVE(position, name)                                                                    \
   {                                                                                               \
     Group<real> arrived;                                                                          \
-    if (a.g_after[position]) arrived = load(a.g_after[position] + here);                          \
-    _Pragma("unroll") for (int i = 0; i < kWidth; i++)                                            \
-      g[i].name = a.g_after[position] ? arrived.lane[i] : (real)0;                                \
+    const bool arrives = !kBare && a.g_after[position];                                           \
+    if (arrives) arrived = load(a.g_after[position] + here);                                      \
+    _Pragma("unroll") for (int i = 0; i < kWidth; i++) g[i].name = arrives ? arrived.lane[i] : (real)0; \
   }
   STATES(ARRIVE)
 
@@ -163,7 +162,7 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
       TRACES(TRACE_GRADIENT)
       real g_x[kWidth];
       c[0].watch.careful = kFew;
-      reverse(x[u], before[u], c, g_s[u], g, g_x, sums, chunk_sums);
+      reverse(x[u], before[u], c, g_s[u], g, g_x, chunk_sums);
       c[0].watch.careful = false;
       if (kStill) {
 #pragma unroll
@@ -185,8 +184,21 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
       for (int i = 0; i < kWidth; i++) before[u][i] = earlier[u][i];
     }
   }
-#define LEAVE(position, name) if (a.g_before[position]) store(lanes_of_##name(g), a.g_before[position] + here);
+#define LEAVE(position, name) if (!kBare && a.g_before[position]) store(lanes_of_##name(g), a.g_before[position] + here);
   STATES(LEAVE)
+}
+
+// What a thread reads in its next place, brought as far as the L2 cache while this one is computed: where sums fill the
+// registers there are too few threads for others to hide the wait.
+SNN_INLINE void ask_for(const Arguments &a, int64_t index) {
+  if (index >= places(a)) return;
+  const Place place(a, index);
+  const io *x = a.x + place.lane, *g_s = a.g_s + place.lane;
+#pragma unroll 16
+  for (int64_t t = 0; t < steps_of(a); t++, x += a.x_step, g_s += a.g_step) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(x));
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(g_s));
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(const __grid_constant__ Arguments a) {
@@ -197,7 +209,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kResident) scan_backward(
   for (int64_t index = (int64_t)blockIdx.x * kThreads + threadIdx.x; index < places(a);
        index += (int64_t)gridDim.x * kThreads) {
     const Place place(a, index);
-    const bool single = a.segments == a.rows;
+    if (kAhead) ask_for(a, index + (int64_t)gridDim.x * kThreads);
+    const bool single = kBare || a.segments == a.rows;
     const int64_t first = single ? place.segment : place.segment * a.rows / a.segments;
     const int64_t last = single ? first + 1 : (place.segment + 1) * a.rows / a.segments;
     if (kLaneTensors) coefficients_of(a, place.lane, c);

@@ -6,7 +6,7 @@
 //
 // In front of this text stands what was generated from the neuron's equation:
 //   real, State, Coefficients, Gradients     the number type; the states, the parameters' values, their gradients
-//   forward(), backward()                    one step, and its reverse
+//   forward(), backward()                    one step, and its reverse, which adds to the Gradients
 //   STATES(X), NUMBERS(X), SCALARS(X), LANES(X)   X(position, name) for each: states, coefficients that are numbers,
 //                                            tensors with one value, tensors with a value a lane
 //   TRACES(X)                                X(position, index, name) for each recorded state, the index-th of STATES
@@ -205,14 +205,16 @@ inline void backward_lane(const Arguments &a, Coefficients c, const real *__rest
   Gradients g_c;
 #define LOAD_BEFORE(position, name) \
   state.name = before[position * stride + i]; g_after.name = g[position * stride + i];
-  STATES(LOAD_BEFORE)
+#define LOAD_PART(position, name) g_c.name = wide[position * kWide + j];
+#define NO_PART(position, name) g_c.name = 0;
+  STATES(LOAD_BEFORE) SCALARS(LOAD_PART) LANES(NO_PART)
   const real g_in = backward(x[i], state, c, g_s[i], g_after, g_before, g_c);
   g_x[i] = add ? g_x[i] + g_in : g_in;
 #define STORE_BEFORE(position, name) g[position * stride + i] = g_before.name;
   STATES(STORE_BEFORE)
-#define ADD_PART(position, name) wide[position * kWide + j] += g_c.name;
+#define STORE_PART(position, name) wide[position * kWide + j] = g_c.name;
 #define ADD_LANE(position, name) sums[position * stride + i] += (double)g_c.name;
-  SCALARS(ADD_PART) LANES(ADD_LANE)
+  SCALARS(STORE_PART) LANES(ADD_LANE)
 }
 
 // The reverse of one step of a block. The gradients of SCALARS gather in kWide sums, in registers, in an order that

@@ -5,14 +5,16 @@ The generated part defines the types ``State``, ``Coefficients``, ``Gradients`` 
 numbers are arguments.
 
 What the states and the output depend on is computed to the last bit, in ``backward`` too, or the two would part. What
-serves gradients alone may take the ``snn_fast_`` forms and ``snn_fma``, which a device can make cheaper. A division by
-a coefficient is ``SNN_OVER``: a device can take its inverse once. Where gradients alone read such a quotient it is
-``SNN_NEAR``: a device can take a product, rather than keep the quotient of each step for the reverse.
+serves gradients alone may take the ``snn_fast_`` forms and ``snn_fma``, which a device can make cheaper. ``backward``
+adds the coefficients' gradients to ``g_c``: a product joins a sum in one operation.
+
+A division by a coefficient is ``SNN_OVER``: a device can take its inverse once. Where gradients alone read such a
+quotient it is ``SNN_NEAR``: a device can take a product, rather than keep the quotient of each step for the reverse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from snnkit.equations.symbols import OPERATIONS
@@ -52,7 +54,7 @@ def prelude(program: Program, real: str, layout: str, record: Sequence[str]) -> 
             _table("TRACES", ((k, f"{program.states.index(n)}, {c_name(n)}") for k, n in enumerate(record))),
             "",
             _forward(program),
-            _backward(program, tensors),
+            _backward(program),
             "",
         ]
     )
@@ -96,14 +98,13 @@ def _forward(program: Program) -> str:
     return _function(head, lines, name(step.output))
 
 
-def _backward(program: Program, tensors: Sequence[str]) -> str:
+def _backward(program: Program) -> str:
     step = program.step
     known = {step.x: "x", program.g_output: "g_s"} | {i: f"before.{c_name(n)}" for n, i in step.before.items()}
     known |= {i: f"g_after.{c_name(n)}" for n, i in program.g_after.items()}
-    lines, texts = _statements(program, program.backward_outputs, known)
+    sums = {program.name_of(i): g for i, g in program.g_coefficients.items()}
+    lines, texts = _statements(program, program.backward_outputs, known, sums)
     lines += [f"g_before.{c_name(n)} = {texts[i]};" for n, i in program.g_before.items()]
-    gradients = {program.name_of(i): texts[g] for i, g in program.g_coefficients.items()}
-    lines += [f"g_c.{n} = {gradients.get(n, '0')};" for n in tensors]
     lines += [f"return {texts[program.g_x]};"]
     head = (
         "SNN_INLINE real backward(const real x, const State &before, const Coefficients &c, const real g_s,\n"
@@ -117,11 +118,14 @@ def _function(head: str, lines: Sequence[str], returned: str) -> str:
     return f"{head}  // returns {returned}\n{body}\n}}"
 
 
-def _statements(program: Program, outputs: Iterable[int], known: dict[int, str]) -> tuple[list[str], dict[int, str]]:
-    """Statements that compute the outputs, and the text by which each node is read."""
+def _statements(
+    program: Program, outputs: Iterable[int], known: dict[int, str], added: Mapping[str, int] | None = None
+) -> tuple[list[str], dict[int, str]]:
+    """Statements that compute the outputs and add some of them to sums; the text by which each node is read."""
+    added = added or {}
     trace, lines, texts = program.step.trace, [], dict(known)
     exact = set(trace.needed(program.forward_outputs))
-    sums = fused(trace, outputs, exact)
+    sums = fused(trace, outputs, exact, added.values())
     inside = {i for sum_ in sums.values() for i in sum_.inside}
 
     def text_of(argument: Any, near: bool = False) -> str:
@@ -155,6 +159,13 @@ def _statements(program: Program, outputs: Iterable[int], known: dict[int, str])
             quotients[index] = ", ".join(arguments)
         texts[index] = program.name_of(index)
         lines.append(f"const {kind} {texts[index]} = {text.format(*arguments)};")
+    for name, index in added.items():
+        if index in texts:
+            lines.append(f"g_c.{name} += {texts[index]};")
+        else:
+            a, b, _, minus, _, _ = sums[index]
+            product = f"{'-' * minus}{text_of(a, near=True)}, {text_of(b, near=True)}"
+            lines.append(f"g_c.{name} = snn_fma({product}, g_c.{name});")
     return lines, texts
 
 

@@ -14,7 +14,7 @@ from snnkit.equations.trace import LANE, Ref, Trace
 
 
 class Fused(NamedTuple):
-    """``a b + c``, with the signs of the product and of c."""
+    """``a b + c``, with the signs of the product and of c; ``c`` is None for a product that is added to a sum."""
 
     a: Any
     b: Any
@@ -24,13 +24,16 @@ class Fused(NamedTuple):
     inside: tuple[int, ...]  # nodes that are no longer needed
 
 
-def fused(trace: Trace, outputs: Iterable[int], exact: Iterable[int]) -> Mapping[int, Fused]:
+def fused(
+    trace: Trace, outputs: Iterable[int], exact: Iterable[int], added: Iterable[int] = ()
+) -> Mapping[int, Fused]:
     """The sums and differences among the nodes needed for ``outputs`` that take a product in.
 
     Args:
         trace: the list of nodes.
         outputs: what is computed.
         exact: nodes that must round as they are written.
+        added: outputs that are added to a running sum; those that are products are found, too.
     """
     outputs, exact = list(outputs), set(exact)
     needed = trace.needed(outputs)
@@ -55,6 +58,12 @@ def fused(trace: Trace, outputs: Iterable[int], exact: Iterable[int]) -> Mapping
 
     found: dict[int, Fused] = {}
     taken: set[int] = set()
+    for i in added:
+        inner = product(Ref(i))
+        if inner is not None:
+            a, b = inner[0].arguments
+            found[i] = Fused(a, b, None, inner[1], False, inner[2])
+            taken.update(inner[2])
     for i in needed:
         node = trace.nodes[i]
         if node.place != LANE or i in exact or node.operation not in ("add", "sub"):

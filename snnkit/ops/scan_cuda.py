@@ -37,6 +37,7 @@ def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[st
             f"constexpr int kThreads = {work.threads}, kResident = {work.resident};",
             f"constexpr bool kOne = {work.one:d}, kStash = {work.stash:d};",
             f"constexpr bool kKeep = {work.keep:d}, kStill = {work.still:d};",
+            f"constexpr bool kBare = {work.bare:d}, kAhead = {work.ahead:d};",
             *(
                 f"constexpr int kDivision_{program.name_of(i)} = {division:d};"
                 for i, division in zip(divisors(program), divisions, strict=True)
@@ -125,8 +126,8 @@ def _launches(
 ) -> tuple[_Launch, Return | None]:  # fmt: skip
     """The forward of a simple call, and its backward if the forward shall ``keep`` what that wants."""
     states, divisions = len(program.states), divisions_of(program, numbers, dtype)
-    work = forward_work(dtype, states, steps, lanes, aligned)
-    back = backward_work(dtype, states, steps, lanes, aligned, divisions=divisions) if keep else work
+    work = forward_work(dtype, states, steps, lanes, aligned)._replace(bare=True)
+    back = backward_work(dtype, states, steps, lanes, aligned, divisions=divisions, bare=True) if keep else work
     starts = back.starts(states, steps, lanes) if keep else 0
     if starts:
         work, back = work.keeping(back), back._replace(keep=True)
@@ -190,7 +191,8 @@ def forward(
     rows, lanes = call.rows_and_lanes()
     aligned = lanes | call.x_step | (call.x.stride(1) if rows > 1 else 0) | _alignment(call.x, *call.before)
     work = forward_work(x.dtype, len(program.states), call.total, rows * lanes, aligned)
-    work = work._replace(divisions=divisions_of(program, tuple(numbers), x.dtype))
+    bare = rows == 1 and not before and not final
+    work = work._replace(divisions=divisions_of(program, tuple(numbers), x.dtype), bare=bare)
     run = kernel(program, x.dtype, call.letters, record, work, "FORWARD", x.get_device())
     arguments = run.pack(
         call.total, rows, lanes, rows, call.x.data_ptr(), call.x_step, call.x.stride(1), out.data_ptr(),
@@ -227,7 +229,8 @@ def backward_sums(
     aligned |= _alignment(call.x, g_s, *call.before, *g_after, *g_traces)
     aligned |= g_s.stride(0) | (g_s.stride(1) if rows > 1 else 0)
     divisions = divisions_of(program, tuple(numbers), x.dtype)
-    work = backward_work(x.dtype, states, call.total, rows * lanes, aligned, call.letters, divisions)
+    bare = rows == 1 and not before and all(g is None for g in g_after)
+    work = backward_work(x.dtype, states, call.total, rows * lanes, aligned, call.letters, divisions, bare)
     work = work._replace(still=call.repeated)
     run = kernel(program, x.dtype, call.letters, record, work, "BACKWARD", x.get_device())
     segments = min(rows, max(_PARTS // lanes, 1)) if "l" in call.letters and lanes else rows

@@ -33,6 +33,7 @@ FACTORS: dict[str, Sequence[Any]] = {
     "record": ["nothing", "first", "all"],
     "steps": [20, 3, 16, 1000],  # chunks that wait in shared memory; one of all steps; chunks that are read again
     "still": [False, True],  # one row is read at every step
+    "bare": [False, True],  # a gradient arrives at the output alone
     "lanes": ["many", "few"],  # wide and narrow groups
 }
 PARTS = 12  # for two workers that share them
@@ -71,7 +72,7 @@ def texts(cases: Sequence[dict[str, Any]]) -> list[str]:
 
 def call(
     equation: str, surrogate: str, reset: str, dtype: torch.dtype, shape: Any, every: bool, record: str, steps: int,
-    still: bool,
+    still: bool, bare: bool,
 ) -> None:  # fmt: skip
     """Run forward and backward; what comes back is empty memory."""
     neuron = neuron_of(equation, surrogate, reset)
@@ -83,7 +84,7 @@ def call(
     names = tuple(neuron.states)
     recorded = {"nothing": (), "first": names[:1], "all": names[::-1]}[record]
     s, last, traces = scan(neuron, x, None, recorded, steps if still else None)
-    outputs = [s, *last.values(), *traces.values()]
+    outputs = [s] if bare else [s, *last.values(), *traces.values()]
     torch.autograd.grad(outputs, [x], [torch.zeros_like(o) for o in outputs])
 
 
@@ -123,18 +124,20 @@ def test_the_cover_has_each_form_of_a_kernel():
     assert len(codes) > 300
     for word in ("SNN_FORWARD", "SNN_BACKWARD", *(f"typedef {io} io;" for io in scan_cuda.IO.values())):
         assert sum(word in code for code in codes) > 30, word
-    for name in ("kOne", "kStash", "kStill", "kKeep"):
+    for name in ("kOne", "kStash", "kStill", "kKeep", "kBare"):
         for value in "01":
             assert sum(f"{name} = {value}" in code for code in codes) > 20, f"{name} = {value}"
     for width in (1, 2, 4, 8):
         assert sum(f"kWidth = {width}," in code for code in codes) > 5, f"width {width}"
 
 
-def test_each_equation_compiles_for_ampere():
-    case = {"surrogate": "ATan", "reset": "Hard", "dtype": torch.float16, "shape": None, "every": True}
-    case |= {"record": "nothing", "steps": 4, "still": False, "lanes": "many"}
+@pytest.mark.parametrize("learns", [False, True])
+def test_each_equation_compiles_for_ampere(learns):
+    case = {"surrogate": "ATan", "reset": "Soft", "dtype": torch.float16, "shape": () if learns else None, "every": True}
+    case |= {"record": "nothing", "steps": 4, "still": False, "bare": learns, "lanes": "many"}
     codes = texts([{"equation": equation, **case} for equation in EQUATIONS])
     assert len(codes) == 2 * len(EQUATIONS)
+    assert not learns or sum("kAhead = 1" in code for code in codes) > 5
     compile_all(codes, "sm_80")
 
 

@@ -36,9 +36,11 @@ def test_only_half_precision_takes_two_products():
 @pytest.mark.parametrize("neuron", [LIF(), ALIF(), AdLIF(), EFAdLIF()], ids=lambda neuron: type(neuron).__name__)
 def test_the_text_says_its_cut_and_holds_one_of_both_kernels(neuron):
     program = plan_of(neuron).program
-    code = scan_cuda.text(program, torch.float16, "", (), Work(4, 8, 128, 3, stash=True, still=True), "BACKWARD")
-    for told in ("kWidth = 4", "kChunk = 8", "kThreads = 128", "kResident = 3", "kOne = 0", "kStash = 1", "kStill = 1"):
-        assert f" {told}" in code
+    work = Work(4, 8, 128, 3, stash=True, still=True, bare=True)
+    code = scan_cuda.text(program, torch.float16, "", (), work, "BACKWARD")
+    numbers = ("Width = 4", "Chunk = 8", "Threads = 128", "Resident = 3")
+    for told in (*numbers, "One = 0", "Stash = 1", "Still = 1", "Bare = 1"):
+        assert f" k{told}" in code
     assert "typedef half io;" in code and "typedef float real;" in code
     assert "#define SNN_BACKWARD" in code and "#define SNN_FORWARD" not in code
     assert "typedef double real;" in scan_cuda.text(program, torch.float64, "", (), Work(2, 4, 64), "FORWARD")

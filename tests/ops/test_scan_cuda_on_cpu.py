@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnkit.equations import ALIF, LIF, Equation
+from snnkit.equations import ALIF, LIF, AdLIF, Equation
 from snnkit.ops import cpu, scan, scan_cpu, scan_cuda, scan_work
 from snnkit.ops.program import plan_of
 from tests.cuda_on_cpu import emulated_cuda
@@ -65,6 +65,17 @@ def test_every_length_gives_what_the_cpu_gives(steps, lanes):
     compare(with_tensors(ALIF(), (), torch.float64, ("tau", "beta")), sequence(steps), lanes)
 
 
+@pytest.mark.parametrize("neuron", [LIF(), ALIF(), AdLIF()], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("steps", [3, 8, 16, 20])
+def test_sums_over_all_lanes_and_nothing_else_are_complete(steps, dtype, neuron):
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    learnt = with_tensors(neuron, (), compute, neuron.parameter_names)
+    many = torch.cat([sequence(steps, dtype)] * 60, 2)
+    with mock.patch.object(scan_cuda, "_BLOCKS", 2):  # a thread has several places
+        compare(learnt, many, "wide", given=False, wanted="s")
+
+
 @pytest.mark.parametrize("lanes", ["few", "wide"])
 @pytest.mark.parametrize("steps", [4, 20, 40])
 def test_a_value_a_lane_has_its_gradient(steps, lanes):
@@ -112,16 +123,17 @@ def simple(module: Any, neuron: Equation, x: Tensor, g: Tensor, moved: Tensor | 
 
 @pytest.mark.parametrize("lanes", ["few", "wide"])
 @pytest.mark.parametrize("neuron", [LIF(tau=3.0), ALIF()], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("steps", [4, 100])
-def test_the_states_that_a_forward_keeps_serve_its_backward(steps, neuron, lanes):
-    x, g = sequence(steps, torch.float32), sequence(steps + 1, torch.float32)[:steps] - 1.0
-    expected = simple(scan_cpu, neuron, x, g)
+def test_the_states_that_a_forward_keeps_serve_its_backward(steps, dtype, neuron, lanes):
+    x, g = sequence(steps, dtype), sequence(steps + 1, dtype)[:steps] - 1.0
+    expected = simple(scan_cpu, neuron, x.float(), g.float())
     with emulated_cuda(), mock.patch.object(scan_work, "_FEW_LANES", 1 if lanes == "wide" else 1 << 17):
         scan_cuda._launches.cache_clear()
         got = simple(scan_cuda, neuron, x, g)
         scan_cuda._launches.cache_clear()
-    assert torch.equal(got[0], expected[0])
-    assert (got[1] - expected[1]).norm() <= 1e-5 * expected[1].norm()
+    assert torch.equal(got[0].float(), expected[0])
+    assert (got[1] - expected[1]).double().norm() <= CLOSE[dtype] * expected[1].double().norm()
 
 
 @pytest.mark.parametrize("steps", [4, 100])

@@ -18,6 +18,11 @@ STEPS = [1, 3, 4, 5, 8, 9, 16, 17, 33, 150, 1000]
 MANY = 1 << 24
 RULES = [forward_work, backward_work]
 
+
+def bare_sums(*call):
+    return backward_work(*call, letters="ss", bare=True)
+
+
 calls = st.tuples(
     st.sampled_from(list(IO)),
     st.integers(1, 4),  # states
@@ -30,7 +35,7 @@ calls = st.tuples(
 @given(calls)
 def test_every_cut_is_one_that_the_kernels_can_do(call):
     dtype, states, steps, lanes, places = call
-    for rule in RULES:
+    for rule in (*RULES, bare_sums):
         work = rule(dtype, states, steps, lanes, lanes | places)
         assert work.width in (1, 2, 4, 8) and work.width * dtype.itemsize <= 16
         assert lanes % work.width == 0 and places % work.width == 0, "a load that is not aligned is a crash"
@@ -57,7 +62,9 @@ def test_the_states_before_each_chunk_but_those_of_one_have_a_place(call):
 @pytest.mark.parametrize("rule", RULES)
 def test_few_lanes_take_a_thread_each_and_many_share_one(rule):
     for dtype, states, steps in itertools.product(IO, (1, 3), STEPS):
-        assert rule(dtype, states, steps, 1000, 1000).width == 1
+        pairs = dtype.itemsize == 2 and steps > 64
+        assert rule(dtype, states, steps, 1000, 1000).width == (2 if pairs else 1)
+        assert rule(dtype, states, steps, 999, 999).width == 1
     for dtype in IO:
         if dtype != torch.float64:
             assert rule(dtype, 1, 4, MANY, MANY).width * dtype.itemsize >= 8
@@ -76,6 +83,18 @@ def test_the_parts_of_an_inverse_have_registers_of_their_own():
         work = backward_work(torch.float16, 1, 4, MANY, MANY, divisions=divisions)
         assert (work.resident, work.divisions) == (resident, divisions)
     assert backward_work(torch.float16, 1, 16, MANY, MANY, divisions=(Division.TWO_PRODUCTS,)).resident == 8
+
+
+def test_who_sums_over_all_lanes_and_has_nothing_else_to_read_asks_for_the_next_place():
+    for dtype, states, steps in itertools.product(IO, (1, 2, 3), (1, 4, 5, 8, 9, 16, 17)):
+        work = bare_sums(dtype, states, steps, MANY, MANY)
+        short = steps <= 16 and dtype != torch.float64
+        assert work.ahead == (short and (states > 1 or dtype.itemsize == 2)) and work.bare
+        assert not work.ahead or work.one, "the kernel asks for all steps of a place"
+        assert not bare_sums(dtype, states, steps, 1000, 1000).ahead, "few lanes have one place a thread"
+        for letters, bare in (("", True), ("s", False), ("sl", True), ("l", True)):
+            other = backward_work(dtype, states, steps, MANY, MANY, letters, bare=bare)
+            assert not other.ahead and other.bare == bare
 
 
 def test_without_steps_the_states_pass():
