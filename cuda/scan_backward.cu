@@ -188,16 +188,17 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
   STATES(LEAVE)
 }
 
-// What a thread reads in its next place, brought as far as the L2 cache while this one is computed: where sums fill the
-// registers there are too few threads for others to hide the wait.
+// What a warp reads in its next places, brought as far as the L2 cache while it computes: where sums fill the registers
+// there are too few threads for others to hide the wait. Each of its threads asks for some of the lines, 128 bytes each.
 SNN_INLINE void ask_for(const Arguments &a, int64_t index) {
-  if (index >= places(a)) return;
-  const Place place(a, index);
-  const io *x = a.x + place.lane, *g_s = a.g_s + place.lane;
-#pragma unroll 16
-  for (int64_t t = 0; t < steps_of(a); t++, x += a.x_step, g_s += a.g_step) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(x));
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(g_s));
+  constexpr int kLine = 128 / sizeof(io), kLines = (32 * kWidth + kLine - 1) / kLine;
+  const int thread = threadIdx.x % 32;
+  const int64_t lane = (index - thread) * kWidth;
+#pragma unroll
+  for (int i = thread; i < 2 * kLines * kChunk; i += 32) {
+    const int t = i / (2 * kLines), ahead = i % kLines * kLine;
+    const io *const from = i / kLines % 2 ? a.g_s + t * a.g_step : a.x + t * a.x_step;
+    if (lane + ahead < a.lanes) asm volatile("prefetch.global.L2 [%0];" ::"l"(from + lane + ahead));
   }
 }
 

@@ -6,6 +6,10 @@ clip get the same change. With u, v in -1..1 of the sample, the grid of pixels (
     A (x, y) - (u, v) shift,    A = rotation by u rotate, times shear by u shear along x, divided by 1 + u zoom
 
 bilinearly in pictures, at the nearest pixel in clips of counts; what lies outside is 0, the mean of normalised pixels.
+
+Before some cameras pictures move along a closed path, round by round (CIFAR10-DVS: four legs of a square, Li et al.
+2017). A frame is then like that of the same place in another round and, with its polarities exchanged, like that of the
+opposite place, where the picture moves back: the same edges with other noise.
 """
 
 import math
@@ -37,6 +41,7 @@ class BatchAugment:
         erase: probability of a rectangle of zeros, 2 to 25 % of the frame.
         contrast: share by which differences from the picture's mean change.
         brightness: what is added, in standard deviations.
+        loop: frames of a round of a closed path; each frame becomes one of those that are like it, by chance.
     """
 
     flip: float = 0.0
@@ -47,6 +52,7 @@ class BatchAugment:
     erase: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
+    loop: float = 0.0
 
     @classmethod
     def parsed(cls, texts: Sequence[str]) -> "BatchAugment":
@@ -62,10 +68,22 @@ class BatchAugment:
                 raise ValueError(f"--on-device expects {name}=AMOUNT, a number, got {text!r}.") from None
             if not 0 <= amounts[name] < math.inf:
                 raise ValueError(f"--on-device {name} must be >= 0 and finite, got {amount}.")
+        if amounts.get("loop", 0.0) % 2:
+            raise ValueError(f"--on-device loop must be even, with an opposite to each frame, got {amounts['loop']:g}.")
         return cls(**amounts)
 
+    def refuse(self, steps: int, channels: int) -> None:
+        """Raise ValueError if clips of so many frames and polarities have no rounds."""
+        if self.loop and (steps % self.loop or channels != 2):
+            raise ValueError(
+                f"--on-device loop={self.loop:g} needs a number of frames that it divides, of two polarities, "
+                f"got {steps} of {channels}. Change --steps or leave it out."
+            )
+
     def __call__(self, x: Tensor, u: Tensor, mode: str) -> Tensor:
-        """The changed batch."""
+        """The changed batch; with ``loop`` there are T more numbers a sample."""
+        if self.loop:
+            x = self._rounds(x, u[:, DRAWS:])
         steps, count, channels, height, width = x.shape
         signed = 2 * u - 1
         grid = F.affine_grid(self._affine(u, signed, height, width), [count, 1, height, width], align_corners=False)
@@ -79,6 +97,15 @@ class BatchAugment:
         if self.brightness:
             x = x + self.brightness * signed[:, 11, None, None, None]
         return x.view(count, steps, channels, height, width).transpose(0, 1)
+
+    def _rounds(self, x: Tensor, u: Tensor) -> Tensor:
+        """Each frame from another round, or from the opposite place of one with its polarities exchanged."""
+        loop, rounds = int(self.loop), len(x) // int(self.loop)
+        drawn = (u.T * 2 * rounds).long()  # [T, B]
+        opposite, frame = drawn % 2 == 1, torch.arange(len(x), device=x.device)[:, None]
+        place = torch.where(opposite, frame + loop // 2, frame) % loop
+        x = x[drawn // 2 * loop + place, torch.arange(x.shape[1], device=x.device)]
+        return torch.where(opposite[:, :, None, None, None], x.flip(2), x)
 
     def _affine(self, u: Tensor, signed: Tensor, height: int, width: int) -> Tensor:
         """Matrices ``[B, 2, 3]`` from places in the new frame to places in the old one, both in -1..1."""
@@ -124,6 +151,9 @@ class Augmented(OnDevice):
     def __init__(self, dataset: Any, device: torch.device, augment: BatchAugment, seed: int, mode: str) -> None:
         super().__init__(dataset, device)
         self.augment, self.seed, self.mode = augment, seed, mode
+        steps, channels = dataset[0][0].shape[:2]
+        augment.refuse(steps, channels)
+        self.columns = DRAWS + (steps if augment.loop else 0)
         self.table = (-1, torch.empty(0))
 
     def batch(self, indices: Sequence[int]) -> Batch:
@@ -131,7 +161,7 @@ class Augmented(OnDevice):
         epoch = getattr(indices[0], "epoch", self.epoch)
         if self.table[0] != epoch:
             sequence = np.random.SeedSequence(self.seed, spawn_key=(3, epoch))  # 0 to 2 are the data floor's
-            table = np.random.default_rng(sequence).random((len(self), DRAWS), np.float32)
+            table = np.random.default_rng(sequence).random((len(self), self.columns), np.float32)
             self.table = (epoch, torch.from_numpy(table).to(self.device))
         batch = super().batch(indices)
         u = self.table[1][torch.tensor([int(i) for i in indices], device=self.device)]

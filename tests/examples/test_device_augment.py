@@ -63,8 +63,23 @@ def test_all_steps_of_a_clip_lose_the_same_rectangle():
     assert torch.equal(y[~lost], x[~lost])
 
 
-def test_batches_are_functions_of_seed_epoch_and_sample():
-    augmented = Augmented(Clips(), torch.device("cpu"), BatchAugment(shift=2, rotate=20, erase=0.5), 3, "nearest")
+def test_a_frame_of_a_closed_path_becomes_one_of_the_same_or_of_the_opposite_place():
+    x = torch.arange(8.0)[:, None, None, None, None] + torch.tensor([0.0, 0.5])[:, None, None]  # frame and polarity
+    x = x.expand(8, 400, 2, 1, 1)
+    u = torch.rand(400, DRAWS + 8, generator=torch.Generator().manual_seed(1))
+    y = BatchAugment(loop=4)(x, u, "nearest")[..., 0, 0]  # [T, B, 2]
+    for t in range(8):
+        seen = {tuple(pair) for pair in y[t].tolist()}
+        same, back = [t % 4, t % 4 + 4], [(t + 2) % 4, (t + 2) % 4 + 4]
+        assert seen == {(f, f + 0.5) for f in same} | {(f + 0.5, f) for f in back}
+        assert 250 > (y[t, :, 0] < y[t, :, 1]).sum() > 150, "the four are equally likely"
+
+
+@pytest.mark.parametrize("change", [BatchAugment(shift=2, rotate=20, erase=0.5), BatchAugment(loop=2, shift=1)])
+def test_batches_are_functions_of_seed_epoch_and_sample(change):
+    clips = Clips()
+    clips.frames = np.concatenate([clips.frames, clips.frames[::-1]], 1)  # 6 of them
+    augmented = Augmented(clips, torch.device("cpu"), change, 3, "nearest")
     sampler = EpochSampler(7, 3, seed=1)
     loader = batch_loader(augmented, sampler, 0, Accelerator(cpu=True))
     assert isinstance(loader, Gathered) and augmented.draws
@@ -84,8 +99,16 @@ def test_batches_are_functions_of_seed_epoch_and_sample():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("shft=3", "Near: shift"), ("shift", "expects shift=AMOUNT"), ("zoom=-1", "zoom must be >= 0 and finite")],
-)
+    [
+        ("shft=3", "Near: shift"), ("shift", "expects shift=AMOUNT"), ("zoom=-1", "zoom must be >= 0 and finite"),
+        ("loop=3", "loop must be even, with an opposite to each frame, got 3"), ("loop=2.5", "must be even"),
+    ],
+)  # fmt: skip
 def test_an_amount_that_cannot_be_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         BatchAugment.parsed([text])
+
+
+def test_frames_that_are_no_whole_rounds_are_refused():
+    with pytest.raises(ValueError, match=r"loop=4 needs .* that it divides, of two polarities, got 3 of 2"):
+        Augmented(Clips(), torch.device("cpu"), BatchAugment(loop=4), 3, "nearest")
