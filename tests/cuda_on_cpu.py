@@ -44,7 +44,7 @@ _INSTRUCTIONS = {
     r'asm\("rcp\.approx\.ftz\.f32 %0, %1;" : "=f"\(r\) : "f"\(a\)\);': "r = 1.0f / a;",
     r'asm\("cvt\.f32\.f16 %0, %1;" : "=f"\(r\) : "h"\(a\.bits\)\);': "_Float16 h; memcpy(&h, &a.bits, 2); r = h;",
     r'asm\("cvt\.rn\.f16\.f32 %0, %1;" : "=h"\(to\.bits\) : "f"\(a\)\);': "_Float16 h = a; memcpy(&to.bits, &h, 2);",
-    r'asm volatile\("prefetch\.global\.L2.*?\);': "",
+    r'asm volatile\("prefetch\.global\.L2.*?\);': ";",
     r"typedef long long int64_t;": "",
     r"extern __shared__ uint4 memory\[\];": "",
     r"(?s)// The sum over a block's threads.*?\n}\n": (

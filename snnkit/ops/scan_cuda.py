@@ -126,14 +126,14 @@ def _launches(
 ) -> tuple[_Launch, Return | None]:  # fmt: skip
     """The forward of a simple call, and its backward if the forward shall ``keep`` what that wants."""
     states, divisions = len(program.states), divisions_of(program, numbers, dtype)
-    work = forward_work(dtype, states, steps, lanes, aligned)._replace(bare=True)
-    back = backward_work(dtype, states, steps, lanes, aligned, divisions=divisions, bare=True) if keep else work
+    work = forward_work(dtype, states, steps, lanes, aligned, divisions, bare=True)
+    back = backward_work(dtype, states, steps, lanes, aligned, "", divisions, bare=True) if keep else work
     starts = back.starts(states, steps, lanes) if keep else 0
     if starts:
         work, back = work.keeping(back), back._replace(keep=True)
 
     def launch(work: Work, which: str) -> _Launch:
-        run = kernel(program, dtype, "", (), work._replace(divisions=divisions), which, device)
+        run = kernel(program, dtype, "", (), work, which, device)
         tail = struct.pack(f"{len(run.nothing)}q{len(numbers)}d", *run.nothing, *numbers)
         blocks, shared = run.blocks(1, lanes), work.shared(dtype, states, steps)
         return _Launch(run.function, blocks, work.threads, shared, starts, work.width * dtype.itemsize, tail)
@@ -190,9 +190,8 @@ def forward(
         return [out, *after, *traces]
     rows, lanes = call.rows_and_lanes()
     aligned = lanes | call.x_step | (call.x.stride(1) if rows > 1 else 0) | _alignment(call.x, *call.before)
-    work = forward_work(x.dtype, len(program.states), call.total, rows * lanes, aligned)
-    bare = rows == 1 and not before and not final
-    work = work._replace(divisions=divisions_of(program, tuple(numbers), x.dtype), bare=bare)
+    divisions, bare = divisions_of(program, tuple(numbers), x.dtype), rows == 1 and not before and not final
+    work = forward_work(x.dtype, len(program.states), call.total, rows * lanes, aligned, divisions, bare)
     run = kernel(program, x.dtype, call.letters, record, work, "FORWARD", x.get_device())
     arguments = run.pack(
         call.total, rows, lanes, rows, call.x.data_ptr(), call.x_step, call.x.stride(1), out.data_ptr(),

@@ -50,20 +50,31 @@ class Work(NamedTuple):
 _NOTHING = Work(width=1, chunk=1, threads=64)  # states pass by
 
 
-def forward_work(dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int) -> Work:
+def forward_work(
+    dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int, divisions: tuple[Division, ...] = (),
+    bare: bool = False,
+) -> Work:  # fmt: skip
     """The cut of a forward: 16 bytes a thread, unless there are few lanes. ``aligned`` bounds the width."""
+    cut = _forward_cut(dtype, states, steps, lanes, aligned, divisions)
+    return cut._replace(divisions=divisions, bare=bare)
+
+
+def _forward_cut(
+    dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int, divisions: tuple[Division, ...]
+) -> Work:
     if steps == 0:
         return _NOTHING
     width = _width(16 // dtype.itemsize, lanes, aligned)
     threads = _threads(lanes // width)
+    half = dtype.itemsize == 2 and threads == 128
     if steps <= _SHORT // 2:
         # Unasked, the compiler takes more registers for two states than leave room for enough threads.
-        return Work(width, steps, threads, 8 if dtype.itemsize == 2 and threads == 128 else 1, one=True)
+        return Work(width, steps, threads, 8 if half else 1, one=True)
     if width > 1:
-        return Work(width, 4, threads, 6 if dtype.itemsize == 2 and threads == 128 and states > 1 else 1)
+        return Work(width, 4, threads, 6 if half and states > 1 else 1)
     if _in_pairs(dtype, steps, lanes, aligned):
         return Work(2, 8, _threads(lanes // 2))
-    return Work(1, _steps_of_few(dtype, 1, steps), threads)
+    return Work(1, _steps_of_few(dtype, 1, steps, divisions), threads)
 
 
 def backward_work(
@@ -78,11 +89,11 @@ def backward_work(
     there are too few threads to hide that each waits for its loads: bare ones ask for the next early. The two parts of
     an inverse take registers, too: of few steps, the 64 that eight blocks leave hold all but those.
     """
-    work = _backward_work(dtype, states, steps, lanes, aligned, letters, divisions, bare)
-    return work._replace(bare=bare, divisions=divisions if steps else ())
+    cut = _backward_cut(dtype, states, steps, lanes, aligned, letters, divisions, bare)
+    return cut._replace(divisions=divisions, bare=bare)
 
 
-def _backward_work(
+def _backward_cut(
     dtype: torch.dtype, states: int, steps: int, lanes: int, aligned: int, letters: str,
     divisions: tuple[Division, ...], bare: bool,
 ) -> Work:  # fmt: skip
@@ -108,7 +119,7 @@ def _backward_work(
     if width == 1:
         if _in_pairs(dtype, steps, lanes, aligned):
             return Work(2, 16, _threads(lanes // 2))
-        return Work(1, _steps_of_few(dtype, states, steps), _threads(lanes))
+        return Work(1, _steps_of_few(dtype, states, steps, divisions), _threads(lanes))
     while width > 2 and _kept(dtype, states, steps, width, chunk=4) * 128 > _SHARED:
         width //= 2
     threads = _threads(lanes // width)
@@ -141,9 +152,10 @@ def _in_pairs(dtype: torch.dtype, steps: int, lanes: int, aligned: int) -> bool:
     return dtype.itemsize == 2 and steps > _LONG and lanes % 2 == aligned % 2 == 0
 
 
-def _steps_of_few(dtype: torch.dtype, states: int, steps: int) -> int:
-    """Steps of a chunk for a lane a thread: as many loads are on their way."""
-    return 32 if dtype == torch.float32 and states == 1 and steps > _LONG else 16
+def _steps_of_few(dtype: torch.dtype, states: int, steps: int, divisions: tuple[Division, ...]) -> int:
+    """Steps of a chunk for a lane a thread: as many loads are on their way. Divisions in double want registers, too."""
+    many = dtype == torch.float32 and states == 1 and steps > _LONG and Division.DOUBLE not in divisions
+    return 32 if many else 16
 
 
 def _crowded(dtype: torch.dtype, states: int, letters: str) -> bool:

@@ -42,3 +42,10 @@ def test_the_table_takes_the_mean_of_the_seeds_and_names_what_is_below_a_linear_
     lines = small_sets.table(results, ["nmnist_1100"], ["Spikformer", "QSD-Transformer", "Max-Former"]).splitlines()
     assert "| 94.0 (92.0, 94.0, 96.0) |" in lines[2] and "| 1,234 | 9 | 9 |" in lines[2]
     assert f"50.0, below a linear read-out ({LINEAR['nmnist_1100']})" in lines[3] and "error: no" in lines[4]
+
+
+def test_the_best_has_the_highest_accuracy_and_of_several_the_lowest_loss():
+    runs = {name: {"accuracies": {"validation": accuracy}, "validation_loss": loss} for name, accuracy, loss in (
+        ("a", 0.97, 0.1), ("b", 0.98, 0.5), ("c", 0.98, 0.4), ("d", 0.98, 0.6),
+    )}  # fmt: skip
+    assert small_sets.best_on_validation(runs) == "c" and small_sets.best_on_validation({}) is None
