@@ -2,7 +2,9 @@
 //
 //   forward   reads x once, writes s once.
 //   backward  reads x and g_s once, writes g_x once. The states are computed again, block by block: a block holds
-//             so few lanes that its states at all steps (at all steps of a chunk, if T is long) stay in the L2 cache.
+//             so few lanes that its states at all steps (at all steps of a chunk, if T is long) stay in the L2 cache,
+//             and so many that its part of a row is a long run of memory, which the hardware reads ahead. The states
+//             before each chunk come from the forward (starts), or a walk before the first chunk computes them.
 //
 // In front of this text stands what was generated from the neuron's equation:
 //   real, State, Coefficients, Gradients     the number type; the states, the parameters' values, their gradients
@@ -36,18 +38,22 @@ struct Arguments {
   int64_t g_x_step;
   real *const *g_before;              // [rows, lanes], each may be null
   double *const *g_coefficients;      // SCALARS: [segments * blocks]; LANES: [segments, lanes]
+  real *starts;                       // [chunks, states, rows, lanes]: the states before each chunk, or null
 };
 
 namespace {
 
 constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step stay in the L1 cache
-constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, half of a 2 MiB L2
-constexpr int64_t kFewestLanes = 128;           // of a block in the backward: fewer than that and calls cost more than lanes
-constexpr int64_t kMostLanes = 256;            // few steps: x, history and gradients stay in the L1 cache
+constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, an L2 of 1 MiB
+constexpr int64_t kFewestLanes = 256;          // of a block in the backward: fewer than that, and the chunk is shorter
+constexpr int64_t kShort = 8, kMostOfShort = 256;  // so few steps: x, history and gradients stay in the L1 cache
+constexpr int64_t kChunk = 16;                 // steps of a chunk at least
+constexpr int64_t kBlocks = 16;                // threads share these: lanes are cut so small that there are as many
 constexpr int64_t kWide = 64 / (int64_t)sizeof(real);   // lanes of a vector register
 constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
 #define COUNT(position, name) +1
 constexpr int64_t kStates = 0 STATES(COUNT);
+constexpr int64_t kMostLanes = std::clamp<int64_t>(2048 / kStates / 64 * 64, 256, 1024);  // up to 4 KiB of a row in float
 constexpr int64_t kScalars = 0 SCALARS(COUNT);
 constexpr int64_t kTensors = kScalars LANES(COUNT);
 
@@ -79,18 +85,23 @@ real *workspace(int64_t count) {
 
 int64_t parts(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 
-// Lanes of a block and steps of a chunk in the backward: all steps if that leaves enough lanes, else about sqrt(T).
+// Steps of a chunk where there are several: about sqrt(T).
+int64_t chunk_of(int64_t steps) {
+  int64_t chunk = kChunk;
+  while (chunk * chunk < steps) chunk++;
+  return chunk;
+}
+
+// Lanes of a block and steps of a chunk in the backward: all steps, if their states need not be computed twice then.
 struct Blocking {
   int64_t lanes, chunk;
   explicit Blocking(const Arguments &a) {
-    const int64_t room = kHistoryBytes / (int64_t)sizeof(real) / kStates;
-    chunk = std::max<int64_t>(a.steps, 1);
-    if (room / chunk < kFewestLanes) {
-      chunk = 1;
-      while (chunk * chunk < a.steps) chunk++;
-    }
+    const int64_t room = kHistoryBytes / (int64_t)sizeof(real) / kStates, whole = std::max<int64_t>(a.steps, 1);
+    chunk = a.starts || room / whole < kFewestLanes ? chunk_of(a.steps) : whole;
     lanes = std::max<int64_t>(kFewestLanes, room / (2 * chunk) / 64 * 64);
-    lanes = std::min<int64_t>(lanes, kMostLanes);
+    lanes = std::min<int64_t>(lanes, a.steps <= kShort ? kMostOfShort : kMostLanes);
+    const int64_t share = (parts(std::max<int64_t>(a.lanes, 1) * a.segments, kBlocks) + 63) / 64 * 64;
+    lanes = std::min<int64_t>(lanes, std::max<int64_t>(share, kFewestLanes / 2));
     lanes = std::min<int64_t>(lanes, (std::max<int64_t>(a.lanes, 1) + 63) / 64 * 64);
   }
 };
@@ -166,7 +177,7 @@ inline void states_step(const Arguments &a, const Coefficients common, const rea
 
 extern "C" void scan_forward(const Arguments *arguments) {
   const Arguments &a = *arguments;
-  const int64_t blocks = parts(a.lanes, kForwardLanes), size = a.rows * a.lanes;
+  const int64_t blocks = parts(a.lanes, kForwardLanes), size = a.rows * a.lanes, chunk = chunk_of(a.steps);
   large_pages(a.s, a.steps * size * (int64_t)sizeof(real));
 #define LARGE(position, index, name) large_pages(a.traces[position], a.steps * size * (int64_t)sizeof(real));
   TRACES(LARGE)
@@ -179,6 +190,9 @@ extern "C" void scan_forward(const Arguments *arguments) {
     start_block(a, state, kForwardLanes, row, first, n);
     for (int64_t t = 0; t < a.steps; t++) {
       const int64_t next = t + 1 < a.steps;
+#define KEEP_START(position, name) \
+      std::copy_n(state + position * kForwardLanes, n, a.starts + (t / chunk * kStates + position) * size + here);
+      if (a.starts && t % chunk == 0) { STATES(KEEP_START) }
       forward_step(a, common, state, state, kForwardLanes, a.x + t * a.x_step + row * a.x_row + first,
                    a.s + t * size + here, first, n, next * a.x_step, next * size);
 #define TRACE(position, index, name) \
@@ -249,12 +263,12 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
   const int64_t size = a.rows * a.lanes, here = row * a.lanes + first;
   real *const state = memory, *const g = state + kStates * m;   // the states; the gradients that arrive at them
   real *const history = g + kStates * m;                        // states before each step of a chunk
-  real *const starts = history + chunk * kStates * m;           // states before each chunk
+  real *const starts = history + chunk * kStates * m;           // states before each chunk, if they are not given
   const Coefficients common = coefficients_of(a, first);
   const real *x = a.x + row * a.x_row + first;
 
-  start_block(a, state, m, row, first, n);
-  for (int64_t c = 0; c < chunks; c++) {
+  if (!a.starts) start_block(a, state, m, row, first, n);
+  for (int64_t c = 0; c < chunks && !a.starts; c++) {
     std::copy_n(state, kStates * m, starts + c * kStates * m);
     if (c + 1 < chunks)
       for (int64_t t = c * chunk; t < (c + 1) * chunk; t++)
@@ -267,7 +281,10 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
 
   for (int64_t c = chunks - 1; c >= 0; c--) {
     const int64_t begin = c * chunk, end = std::min(begin + chunk, a.steps);
-    std::copy_n(starts + c * kStates * m, kStates * m, history);
+#define KEPT_START(position, name) \
+    std::copy_n(a.starts + (c * kStates + position) * size + here, n, history + position * m);
+    if (a.starts) { STATES(KEPT_START) }
+    else std::copy_n(starts + c * kStates * m, kStates * m, history);
     for (int64_t t = begin; t + 1 < end; t++) {
       real *const before = history + (t - begin) * kStates * m;
       if (t + kAhead < a.steps) ask_for(x + (t + kAhead) * a.x_step, n);
@@ -294,6 +311,9 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
 }
 
 }  // namespace
+
+// How many chunks so many steps have: the caller sizes starts by it.
+extern "C" int64_t scan_chunks(int64_t steps) { return parts(steps, chunk_of(steps)); }
 
 // How many blocks a row has in the backward: the caller sizes g_coefficients by it.
 extern "C" int64_t scan_blocks(const Arguments *arguments) {

@@ -21,8 +21,10 @@ from snnkit.ops.sources import source
 _FIELDS = (
     "steps", "rows", "lanes", "segments", "threads", "numbers", "coefficients", "x", "x_step", "x_row", "before", "s",
     "after", "traces", "g_s", "g_step", "g_row", "g_after", "g_traces", "g_x", "g_x_step", "g_before", "g_coefficients",
+    "starts",
 )  # fmt: skip
 _pack = struct.Struct(f"{len(_FIELDS)}q").pack  # three times as quick as filling a ctypes array
+_CHUNK = 16  # steps up to which a backward has one chunk
 _SMALL = 1 << 15  # lanes x steps below which waking the second thread costs more than it saves
 _SEGMENTS = 16  # parts of the batch whose parameter gradients are summed apart: set by the shape, not by the threads
 
@@ -54,6 +56,9 @@ class Kernel:
             function.argtypes = [ctypes.c_void_p]
             function.restype = None
         self.blocks.restype = ctypes.c_int64
+        library.scan_chunks.argtypes, library.scan_chunks.restype = [ctypes.c_int64], ctypes.c_int64
+        states = len(program.states)
+        self.starts = functools.cache(lambda steps: states * library.scan_chunks(steps) if steps > _CHUNK else 0)
 
 
 class _Constants:
@@ -96,26 +101,28 @@ def _prepared(program: Program, numbers: tuple[float, ...], dtype: torch.dtype) 
 
 def simple_forward(
     program: Program, x: Tensor, numbers: tuple[float, ...], keep: bool
-) -> tuple[Tensor, None, tuple[Kernel, _Constants]]:
-    """The output of a simple call; no tensor is kept for the backward, only how it is called."""
+) -> tuple[Tensor, Tensor | None, tuple[Kernel, _Constants]]:
+    """The output of a simple call; to ``keep`` for a backward, the states before each chunk, if many, and its way."""
     out, total, size = torch.empty_like(x), x.shape[0], x.numel()
     lanes, threads, prepared = size // total, _threads(size), _prepared(program, numbers, x.dtype)
     run, constants = prepared
+    starts = run.starts(total) if keep else 0
+    kept = x.new_empty(starts * lanes) if starts else None
     arguments = _pack(
         total, 1, lanes, 1, threads, constants.address, 0, x.data_ptr(), lanes, 0, 0, out.data_ptr(), 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0 if kept is None else kept.data_ptr(),
     )  # fmt: skip
     run.forward(arguments)
-    return out, None, prepared
+    return out, kept, prepared
 
 
-def simple_backward(g: Tensor, x: Tensor, kept: None, back: tuple[Kernel, _Constants]) -> Tensor:
+def simple_backward(g: Tensor, x: Tensor, kept: Tensor | None, back: tuple[Kernel, _Constants]) -> Tensor:
     """The gradient of a simple call; g lies like x."""
     g_x, total, size, (run, constants) = torch.empty_like(x), x.shape[0], x.numel(), back
     lanes = size // total
     arguments = _pack(
         total, 1, lanes, 1, _threads(size), constants.address, 0, x.data_ptr(), lanes, 0, 0, 0, 0, 0, g.data_ptr(),
-        lanes, 0, 0, 0, g_x.data_ptr(), lanes, 0, 0,
+        lanes, 0, 0, 0, g_x.data_ptr(), lanes, 0, 0, 0 if kept is None else kept.data_ptr(),
     )  # fmt: skip
     run.backward(arguments)
     return g_x

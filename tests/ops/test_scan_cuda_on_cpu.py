@@ -117,7 +117,7 @@ def simple(module: Any, neuron: Equation, x: Tensor, g: Tensor, moved: Tensor | 
     """Forward and backward by the short way of simple calls; in between x may move."""
     plan = plan_of(neuron)
     out, kept, back = module.simple_forward(plan.program, x, plan.constants, True)
-    assert (kept is not None) == (module is scan_cuda and len(x) > 16)
+    assert (kept is not None) == (len(x) > 16)
     return out, module.simple_backward(g, x if moved is None else moved, kept, back)
 
 
