@@ -3,7 +3,8 @@
     scan(neuron, x) -> spikes, last state, traces
 
 The compiled kernel keeps only x for the backward pass, of a long sequence also the states every 16 steps or more, and
-computes the others again there. The same call works under ``torch.compile``, autocast, activation checkpointing and ``torch.func``; ``path`` says what a call takes and why.
+computes the others again there. The same call works under ``torch.compile``, autocast, activation checkpointing and
+``torch.func``; ``path`` says what a call takes and why.
 """
 
 from __future__ import annotations
