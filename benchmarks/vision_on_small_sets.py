@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import shutil
 import statistics
@@ -98,7 +99,7 @@ STEPS = {
     "nmnist_1100": {"QSD-Transformer": 3},
 }
 
-# What else was better on validation than the recipe. Nothing is mixed in the last fifty epochs or so.
+# What else was better on validation than the recipe. With --mix-until nothing is mixed in the last fifty epochs or so.
 LOOP = "--on-device flip=0.5 shift=5 rotate=15 shear=0.15 zoom=0.15 erase=0.25 loop=4"
 CHANGES = {
     ("cifar10dvs_simulated", "Spikformer"): "--loss tet --mixup 0.4 --cutmix 1 --mix-probability 0.8 --mix-until 170",
@@ -252,8 +253,11 @@ def keep(job: Job, result: dict[str, Any], options: argparse.Namespace, results:
 
 def best_on_validation(runs: dict[str, dict[str, Any]]) -> str | None:
     """The name with the highest validation accuracy, of several with the lowest loss: as scripts choose an epoch."""
-    scores = {name: (run["accuracies"]["validation"], -run["validation_loss"]) for name, run in runs.items()}
-    return max(scores, key=scores.__getitem__, default=None)
+
+    def score(name: str) -> tuple[float, float]:
+        return runs[name]["accuracies"]["validation"], -runs[name].get("validation_loss", math.inf)
+
+    return max(runs, key=score, default=None)
 
 
 def prepared(data: Path, out: Path) -> dict[str, Path]:

@@ -11,6 +11,7 @@
 //   kKeep          the forward leaves the states before each chunk to the backward
 //   kStill         one row of x is read at every step, and its gradient is one row
 //   kBare          there is one row, and no states are given or asked for, before or after, nor their gradients
+//   kAhead         the backward asks for what it reads next before it computes
 // A row is one sample: F lanes that lie side by side. All strides count elements.
 
 #define COUNT(position, name) +1

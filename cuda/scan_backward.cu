@@ -188,8 +188,8 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
   STATES(LEAVE)
 }
 
-// What a warp reads in its next places, brought as far as the L2 cache while it computes: where sums fill the registers
-// there are too few threads for others to hide the wait. Each of its threads asks for some of the lines, 128 bytes each.
+// What a warp reads in its next places, brought as far as the L2 cache while it computes: where sums fill the
+// registers there are too few threads for others to hide the wait. Each thread asks for some of the lines, 128 bytes each.
 SNN_INLINE void ask_for(const Arguments &a, int64_t index) {
   constexpr int kLine = 128 / sizeof(io), kLines = (32 * kWidth + kLine - 1) / kLine;
   const int thread = threadIdx.x % 32;

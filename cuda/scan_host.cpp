@@ -45,15 +45,15 @@ namespace {
 
 constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step stay in the L1 cache
 constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, an L2 of 1 MiB
-constexpr int64_t kFewestLanes = 256;          // of a block in the backward: fewer than that, and the chunk is shorter
+constexpr int64_t kFewestLanes = 256;          // of a block in the backward: rather than fewer, a chunk has fewer steps
 constexpr int64_t kShort = 8, kMostOfShort = 256;  // so few steps: x, history and gradients stay in the L1 cache
 constexpr int64_t kChunk = 16;                 // steps of a chunk at least
-constexpr int64_t kBlocks = 16;                // threads share these: lanes are cut so small that there are as many
+constexpr int64_t kBlocks = 16;                // blocks for the threads to share, down to half of kFewestLanes in each
 constexpr int64_t kWide = 64 / (int64_t)sizeof(real);   // lanes of a vector register
 constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
 #define COUNT(position, name) +1
 constexpr int64_t kStates = 0 STATES(COUNT);
-constexpr int64_t kMostLanes = std::clamp<int64_t>(2048 / kStates / 64 * 64, 256, 1024);  // up to 4 KiB of a row in float
+constexpr int64_t kMostLanes = std::clamp<int64_t>(2048 / kStates / 64 * 64, 256, 1024);  // up to 4 KiB of a float row
 constexpr int64_t kScalars = 0 SCALARS(COUNT);
 constexpr int64_t kTensors = kScalars LANES(COUNT);
 
@@ -312,8 +312,8 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
 
 }  // namespace
 
-// How many chunks so many steps have: the caller sizes starts by it.
-extern "C" int64_t scan_chunks(int64_t steps) { return parts(steps, chunk_of(steps)); }
+// How many chunks so many steps have, 0 for a single one: the caller sizes starts by it.
+extern "C" int64_t scan_chunks(int64_t steps) { return steps > kChunk ? parts(steps, chunk_of(steps)) : 0; }
 
 // How many blocks a row has in the backward: the caller sizes g_coefficients by it.
 extern "C" int64_t scan_blocks(const Arguments *arguments) {

@@ -1,7 +1,8 @@
 """Augmentation of whole batches on the device, for sets that lie there: no worker touches a sample.
 
 Every number is drawn from (seed, epoch, sample): row i of one table of uniform numbers for each epoch. All steps of a
-clip get the same change. With u, v in -1..1 of the sample, the grid of pixels (x, y) about the middle is read at
+clip get the same change, but for ``loop``. With u, v in -1..1 of the sample, the grid of pixels (x, y) about the middle
+is read at
 
     A (x, y) - (u, v) shift,    A = rotation by u rotate, times shear by u shear along x, divided by 1 + u zoom
 

@@ -31,6 +31,7 @@ struct Index { unsigned x; };
 static Index blockIdx, threadIdx, gridDim;
 static uint4 memory[(48 << 10) / 16];  // of a block
 static double totals[64];
+static int outside;  // addresses that were asked for and are none of x or g_s
 static int position_of_total;
 static inline int __float_as_int(float a) { int b; memcpy(&b, &a, 4); return b; }
 static inline unsigned __float_as_uint(float a) { unsigned b; memcpy(&b, &a, 4); return b; }
@@ -44,7 +45,11 @@ _INSTRUCTIONS = {
     r'asm\("rcp\.approx\.ftz\.f32 %0, %1;" : "=f"\(r\) : "f"\(a\)\);': "r = 1.0f / a;",
     r'asm\("cvt\.f32\.f16 %0, %1;" : "=f"\(r\) : "h"\(a\.bits\)\);': "_Float16 h; memcpy(&h, &a.bits, 2); r = h;",
     r'asm\("cvt\.rn\.f16\.f32 %0, %1;" : "=h"\(to\.bits\) : "f"\(a\)\);': "_Float16 h = a; memcpy(&to.bits, &h, 2);",
-    r'asm volatile\("prefetch\.global\.L2.*?\);': ";",
+    r'asm volatile\("prefetch\.global\.L2.*?\);': (
+        "{ const io *const q = from + lane + ahead;"
+        " if ((q < a.x || q >= a.x + (a.steps - 1) * a.x_step + a.lanes)"
+        " && (q < a.g_s || q >= a.g_s + (a.steps - 1) * a.g_step + a.lanes)) outside++; }"
+    ),
     r"typedef long long int64_t;": "",
     r"extern __shared__ uint4 memory\[\];": "",
     r"(?s)// The sum over a block's threads.*?\n}\n": (
@@ -53,8 +58,8 @@ _INSTRUCTIONS = {
     r"#define (NAN|INFINITY|SNN_INLINE) .*": "",
 }
 _LAUNCH = """
-extern "C" void launch(const Arguments *a, unsigned blocks) {{
-  gridDim.x = blocks;
+extern "C" int launch(const Arguments *a, unsigned blocks) {{
+  gridDim.x = blocks, outside = 0;
   for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {{
     memset(memory, 0xff, sizeof memory);  // NaN: nothing may be read that was not written
     memset(totals, 0, sizeof totals);
@@ -63,6 +68,7 @@ extern "C" void launch(const Arguments *a, unsigned blocks) {{
       {name}(*a);
     }}
   }}
+  return outside;
 }}
 """
 
@@ -79,7 +85,7 @@ class Emulated:
 
     def __call__(self, blocks: int, threads: int, shared: int, arguments: bytes) -> None:
         assert shared <= 46 << 10
-        self.launch(arguments, blocks)
+        assert self.launch(arguments, blocks) == 0, "a thread asked for what is no input"
 
 
 @contextmanager

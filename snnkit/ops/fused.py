@@ -63,7 +63,6 @@ def fused(
         if inner is not None:
             a, b = inner[0].arguments
             found[i] = Fused(a, b, None, inner[1], False, inner[2])
-            taken.update(inner[2])
     for i in needed:
         node = trace.nodes[i]
         if node.place != LANE or i in exact or node.operation not in ("add", "sub"):

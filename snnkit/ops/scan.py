@@ -2,9 +2,9 @@
 
     scan(neuron, x) -> spikes, last state, traces
 
-The compiled kernel keeps only x for the backward pass, of a long sequence also the states every 16 steps or more, and
-computes the others again there. The same call works under ``torch.compile``, autocast, activation checkpointing and
-``torch.func``; ``path`` says what a call takes and why.
+The compiled kernel keeps only x for the backward pass and computes the states again there. (A layer's plain call of a
+long sequence also keeps the states before each chunk of 8 steps or more.) The same call works under ``torch.compile``,
+autocast, activation checkpointing and ``torch.func``; ``path`` says what a call takes and why.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def scan(
         ValueError: x has fewer than two axes, ``steps`` is given for more than one row, or a state does not fit.
         TypeError: x is not floating.
 
-    Gradients reach x, the start state and each parameter that is a tensor. The backward keeps one copy of x,
-    and of a long sequence the states every 16 steps or more.
+    Gradients reach x, the start state and each parameter that is a tensor. The backward keeps one copy of x.
 
     >>> from snnkit.equations import LIF
     >>> s, state, _ = scan(LIF(tau=2.0), torch.full((4, 1, 1), 1.5))

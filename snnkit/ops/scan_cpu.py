@@ -24,7 +24,6 @@ _FIELDS = (
     "starts",
 )  # fmt: skip
 _pack = struct.Struct(f"{len(_FIELDS)}q").pack  # three times as quick as filling a ctypes array
-_CHUNK = 16  # steps up to which a backward has one chunk
 _SMALL = 1 << 15  # lanes x steps below which waking the second thread costs more than it saves
 _SEGMENTS = 16  # parts of the batch whose parameter gradients are summed apart: set by the shape, not by the threads
 
@@ -58,7 +57,7 @@ class Kernel:
         self.blocks.restype = ctypes.c_int64
         library.scan_chunks.argtypes, library.scan_chunks.restype = [ctypes.c_int64], ctypes.c_int64
         states = len(program.states)
-        self.starts = functools.cache(lambda steps: states * library.scan_chunks(steps) if steps > _CHUNK else 0)
+        self.starts = functools.cache(lambda steps: states * library.scan_chunks(steps))  # numbers a lane
 
 
 class _Constants:

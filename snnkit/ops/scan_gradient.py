@@ -13,6 +13,7 @@ from torch import Tensor
 from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
 from snnkit.ops.registered import is_plain, watching
+from snnkit.ops.scan_call import compute_dtype
 from snnkit.ops.scan_operator import scan_backward, scan_forward, with_gradient
 
 
@@ -133,6 +134,9 @@ class _Simple(torch.autograd.Function):
         x, *kept = ctx.saved_tensors
         plain = type(g) is Tensor and g.dtype is x.dtype and not (g.is_neg() or watching())
         same = x.device == g.device and x.is_contiguous() and not x.is_neg()  # a hook may have given x back otherwise
+        if kept:
+            k = kept[0]
+            same &= k.device == g.device and k.is_contiguous() and k.dtype is compute_dtype(x) and not k.is_neg()
         if plain and same and g.is_contiguous():
             return short(g, x, kept[0] if kept else None, back), None, None
         return scan_backward.way(x)([g], x, (), (), numbers, -1, program.plain_key)[0], None, None

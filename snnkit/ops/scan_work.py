@@ -12,14 +12,14 @@ _FEW_LANES = 1 << 17  # below that, narrower groups: more threads hide more of t
 _SHARED = 46 << 10  # bytes of a block: what every GPU grants unasked, less the sums' own
 _SHORT = 16  # steps that a backward holds in registers all at once
 _HELD = 32  # lanes x steps that it holds
-_LONG = 64  # steps from which on more of them at once pay off where there are few lanes
+_LONG = 64  # more steps than that: more of them at once pay off where there are few lanes
 
 
 class Work(NamedTuple):
     """How the work is cut, and what the compiler may know of it.
 
     A kernel is compiled for one of these, so the fewer there are the better: up to ``_SHORT`` steps each number of
-    steps is one, any more are one together.
+    steps is one, any more are one or two together.
     """
 
     width: int  # lanes of a thread
@@ -74,7 +74,7 @@ def _forward_cut(
         return Work(width, 4, threads, 6 if half and states > 1 else 1)
     if _in_pairs(dtype, steps, lanes, aligned):
         return Work(2, 8, _threads(lanes // 2))
-    return Work(1, _steps_of_few(dtype, 1, steps, divisions), threads)
+    return Work(1, _steps_of_few(dtype, 1, steps, divisions), threads)  # loads alone take registers: as of one state
 
 
 def backward_work(

@@ -23,8 +23,8 @@ def abcd():
     return trace, *(trace.input(name, LANE) for name in "abcd")
 
 
-def found(trace, *outputs, exact=()):
-    sums = fused(trace, [o.index for o in outputs], [e.index for e in exact])
+def found(trace, *outputs, exact=(), added=()):
+    sums = fused(trace, [o.index for o in outputs], [e.index for e in exact], [a.index for a in added])
     return {i: s._replace(a=name_of(trace, s.a), b=name_of(trace, s.b), c=name_of(trace, s.c)) for i, s in sums.items()}
 
 
@@ -53,6 +53,19 @@ def test_a_product_in_a_sum_is_taken_in_with_its_sign(write, signs):
     ((index, sum_),) = found(trace, total).items()
     assert index == total.index and (sum_.a, sum_.b, sum_.c) == ("a", "b", "c")
     assert (sum_.minus_product, sum_.minus_c) == signs
+
+
+def test_an_output_that_is_a_product_joins_the_sum_that_it_is_added_to():
+    trace, a, b, c, d = abcd()
+    product, negative, total = a * b, -(c * d), a * c + d
+    sums = found(trace, product, negative, total, added=(product, negative, total))
+    assert {i: (s.a, s.b, s.c, s.minus_product) for i, s in sums.items()} == {
+        product.index: ("a", "b", None, False), negative.index: ("c", "d", None, True),
+        total.index: ("a", "c", "d", False),
+    }  # fmt: skip
+    assert not found(trace, product, added=()) and not found(trace, product, exact=(product,), added=(product,))
+    other = product + d
+    assert product.index not in found(trace, product, other, added=(product,)), "another one reads it"
 
 
 def test_of_two_products_one_is_taken_in_and_the_other_stays():

@@ -79,7 +79,9 @@ def test_sums_over_all_lanes_and_nothing_else_are_complete(steps, dtype, neuron)
 @pytest.mark.parametrize("lanes", ["few", "wide"])
 @pytest.mark.parametrize("steps", [4, 20, 40])
 def test_a_value_a_lane_has_its_gradient(steps, lanes):
-    compare(with_tensors(ALIF(), (C,), torch.float64, ("tau_a", "v_threshold")), sequence(steps), lanes)
+    neuron = with_tensors(ALIF(), (C,), torch.float64, ("tau_a", "v_threshold"))
+    compare(neuron, sequence(steps), lanes)
+    compare(neuron, sequence(steps), lanes, given=False, wanted="s")  # several rows, no states
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -360,6 +360,16 @@ def test_copies_of_neurons_and_layers_run_alike(copied):
     assert not torch.equal(other(x), layer(x))
 
 
+@pytest.mark.parametrize("layer", [snn.LIF(tau=3.0), snn.LIF(), snn.ALIF()], ids=repr)
+@pytest.mark.parametrize("shape", [(16, 1, 1025), (17, 2, 40), (40, 1, 2049), (257, 1, 1), (300, 3, 63)], ids=str)
+def test_a_plain_call_of_any_length_and_width_has_the_references_gradient(shape, layer):
+    x, g = sequence(*shape, dtype=torch.float64).requires_grad_(), sequence(*shape, dtype=torch.float64) - 0.3
+    s, expected = layer(x), by_reference(layer.neuron, x)[0]
+    assert torch.equal(s, expected)
+    found, expected = (torch.autograd.grad(o, x, g)[0] for o in (s, expected))
+    assert error(found, expected) < tolerance(torch.float64)
+
+
 def in_another_layout(x: Tensor) -> Tensor:
     """The same numbers, the last axis first in memory."""
     return x.transpose(0, -1).contiguous().transpose(0, -1)
@@ -379,22 +389,32 @@ def test_a_small_calls_gradient_may_lie_in_memory_in_any_way(g):
     assert torch.equal(found, expected)
 
 
-def test_a_small_calls_input_may_lie_in_memory_in_any_way():
-    x = 2.0 * torch.rand(4, 3, 5)
+@pytest.mark.parametrize("steps", [4, 40])  # with 40 the states before each chunk are kept, too
+def test_a_small_calls_input_may_lie_in_memory_in_any_way(steps):
+    x = 2.0 * torch.rand(steps, 3, 5)
     assert torch.equal(snn.LIF(tau=3.0)(torch._neg_view(-x)), snn.LIF(tau=3.0)(x))
-    leaf, g = x.requires_grad_(), torch.rand(4, 3, 5)
+    leaf, g = x.requires_grad_(), torch.rand(steps, 3, 5)
     (expected,) = torch.autograd.grad(snn.LIF(tau=3.0)(leaf), leaf, g)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, in_another_layout):
         s = snn.LIF(tau=3.0)(leaf)
     assert torch.equal(torch.autograd.grad(s, leaf, g)[0], expected)
 
 
-def test_a_small_call_asks_what_a_hook_gives_back():
-    leaf, g = (2.0 * torch.rand(4, 3, 5)).requires_grad_(), torch.rand(4, 3, 5)
+@pytest.mark.parametrize("steps", [4, 40])
+def test_a_small_call_asks_what_a_hook_gives_back(steps):
+    leaf, g = (2.0 * torch.rand(steps, 3, 5)).requires_grad_(), torch.rand(steps, 3, 5)
     (expected,) = torch.autograd.grad(snn.LIF(tau=3.0)(leaf), leaf, g)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: torch._neg_view(-t)):
-        s = snn.LIF(tau=3.0)(leaf)
-    assert torch.equal(torch.autograd.grad(s, leaf, g)[0], expected)
+
+    def spread(t: Tensor) -> Tensor:
+        return t.repeat_interleave(2)[::2] if t.ndim == 1 else t
+
+    def in_double(t: Tensor) -> Tensor:
+        return t.double() if t.ndim == 1 else t
+
+    for given_back in (lambda t: torch._neg_view(-t), spread, in_double):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, given_back):
+            s = snn.LIF(tau=3.0)(leaf)
+        assert torch.equal(torch.autograd.grad(s, leaf, g)[0], expected)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.to("meta")):
         s = snn.LIF(tau=3.0)(leaf)
     with pytest.raises((ValueError, RuntimeError, NotImplementedError), match="meta|device"):

@@ -97,6 +97,18 @@ def test_who_sums_over_all_lanes_and_has_nothing_else_to_read_asks_for_the_next_
             assert not other.ahead and other.bare == bare
 
 
+def test_few_lanes_take_longer_chunks_where_their_registers_allow_it():
+    for rule, states, division, chunk in (
+        (backward_work, 1, Division.PRODUCT, 32), (backward_work, 1, Division.DOUBLE, 16),
+        (backward_work, 2, Division.PRODUCT, 16), (forward_work, 2, Division.PRODUCT, 32),
+        (forward_work, 1, Division.DOUBLE, 16),
+    ):  # fmt: skip
+        work = rule(torch.float32, states, 1000, 999, 999, divisions=(division,))
+        assert (work.width, work.chunk) == (1, chunk)
+        assert rule(torch.float32, states, 64, 999, 999, divisions=(division,)).chunk == 16
+        assert rule(torch.float16, states, 1000, 1000, 1000, divisions=(division,)).width == 2
+
+
 def test_without_steps_the_states_pass():
     for rule in RULES:
         work = rule(torch.float32, 2, 0, MANY, MANY)
