@@ -189,7 +189,7 @@ SNN_INLINE void backward_row(const Arguments &a, int64_t row, int64_t lane, Coef
 }
 
 // What a warp reads in its next places, brought as far as the L2 cache while it computes: where sums fill the
-// registers there are too few threads for others to hide the wait. Each thread asks for some of the lines, 128 bytes each.
+// registers there are too few threads for others to hide the wait. Each thread asks for some of the lines of 128 bytes.
 SNN_INLINE void ask_for(const Arguments &a, int64_t index) {
   constexpr int kLine = 128 / sizeof(io), kLines = (32 * kWidth + kLine - 1) / kLine;
   const int thread = threadIdx.x % 32;
