@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from snnkit.ops import cpu, scan_cuda, scan_operator
+from snnkit.ops import cpu, cuda, scan_cuda, scan_operator
 
 _WORDS = r"""
 #include <math.h>
@@ -94,6 +94,7 @@ def emulated_cuda() -> Iterator[None]:
     with (
         mock.patch.object(scan_cuda, "Function", Emulated),
         mock.patch.object(scan_cuda, "_kernels", {}),
+        mock.patch.object(cuda, "multiprocessors", lambda device: 3),
         mock.patch.object(scan_operator, "implementation", lambda x: scan_cuda),
     ):
         yield

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from snnkit.ops import cpu, recurrent_cuda
+from snnkit.ops import cpu, cuda, recurrent_cuda
 from tests import cuda_on_cpu
 
 _WORDS = """
@@ -129,7 +129,7 @@ def recurrent_kernels(capturing: bool = False, most: int = 3) -> Iterator[None]:
         mock.patch.object(recurrent_cuda, "Function", Together),
         mock.patch.object(recurrent_cuda, "takes", lambda out: out.numel() > 0),
         mock.patch.object(recurrent_cuda, "step_by_step", lambda device: capturing),
-        mock.patch.object(recurrent_cuda, "multiprocessors", lambda device: 3),
+        mock.patch.object(cuda, "multiprocessors", lambda device: 3),
         mock.patch.object(Together, "most", most),
     ):
         yield

@@ -80,7 +80,7 @@ class Function:
             return 0
         with torch.cuda.device(self.device):
             each = driver.occupancyMaxActiveBlocksPerMultiprocessor(self._function, threads, 0)
-        return int(each) * torch.cuda.get_device_properties(self.device).multi_processor_count
+        return int(each) * multiprocessors(self.device)
 
 
 class _Block(threading.local):
@@ -110,6 +110,12 @@ def architecture(device: int) -> str:
     """Architecture of a GPU, such as ``sm_90``."""
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}"
+
+
+@functools.cache
+def multiprocessors(device: int) -> int:
+    """How many a GPU has."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 class Trouble(NamedTuple):

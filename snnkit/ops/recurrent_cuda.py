@@ -36,12 +36,6 @@ def step_by_step(device: torch.device) -> bool:
         return torch.cuda.is_current_stream_capturing()
 
 
-@functools.cache
-def multiprocessors(device: int) -> int:
-    """How many a GPU has."""
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
 def text(program: Program, dtype: torch.dtype, letters: str, divisions: tuple[Division, ...], resident: int) -> str:
     """The CUDA text of the loop's kernels, as it is compiled; ``resident``: blocks that share a multiprocessor."""
     work = Work(width=1, chunk=1, threads=_BLOCK, resident=resident, one=True, divisions=divisions)
@@ -132,7 +126,7 @@ def _call(
     held = [c.reshape(-1).contiguous() if c.numel() == 1 else c.expand(size).contiguous() for c in coefficients]
     divisions = divisions_of(program, tuple(numbers), out.dtype)
     device = out.get_device()
-    resident = 1 if _tiles(batch, size) <= multiprocessors(device) else 2  # alone, a block may take all registers
+    resident = 1 if _tiles(batch, size) <= cuda.multiprocessors(device) else 2  # alone, a block may take all registers
     found = kernels(program, out.dtype, letters, divisions, resident, device)
     lags, delays = len(weight) if weight.ndim == 3 else 1, 0 if taps is None else len(taps)
     return _Call(found, (steps, batch, size), held, numbers, lags, delays), letters

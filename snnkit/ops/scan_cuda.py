@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from snnkit.ops import cuda
 from snnkit.ops.codegen import divisors, prelude
 from snnkit.ops.cuda import Function
 from snnkit.ops.division import Division, divisions_of
@@ -22,7 +23,6 @@ IO = {torch.float32: "float", torch.float64: "double", torch.float16: "half", to
 """What a dtype is called in the texts."""
 
 _PARTS = 1 << 19  # values a lane whose parameter gradients are summed apart: set by the shape alone
-_BLOCKS = 1 << 12  # of a backward that sums over lanes: each leaves one number
 
 
 def text(program: Program, dtype: torch.dtype, letters: str, record: Sequence[str], work: Work, which: str) -> str:
@@ -235,7 +235,7 @@ def backward_sums(
     segments = min(rows, max(_PARTS // lanes, 1)) if "l" in call.letters and lanes else rows
     blocks = run.blocks(segments, lanes)
     if "s" in call.letters:
-        blocks = min(blocks, _BLOCKS)
+        blocks = min(blocks, _most_blocks(work, x.get_device()))
     sums: list[Tensor | None] = []
     for index, letter in zip(program.tensor_coefficients, call.letters, strict=True):
         shape = (segments, lanes) if letter == "l" else (blocks,)
@@ -252,6 +252,11 @@ def backward_sums(
     )  # fmt: skip
     run.function(blocks, work.threads, work.shared(x.dtype, states, call.total), arguments)
     return g_x, sums, g_before
+
+
+def _most_blocks(work: Work, device: int) -> int:
+    """Blocks of a backward that sums over lanes: each leaves one number. Where threads ask ahead, all run at once."""
+    return work.resident * cuda.multiprocessors(device) if work.ahead else 1 << 12
 
 
 def _alignment(*tensors: Tensor | None) -> int:

@@ -143,7 +143,7 @@ def _summing(dtype: torch.dtype, states: int, steps: int) -> Work | None:
     elif steps <= _SHORT // 2:
         width, threads, resident = (2, 128, 4) if half else (2, 64, 6)
     else:
-        width, threads, resident = (1, 128, 2) if not half else (2, 128, 3) if states < 3 else (2, 32, 8)
+        width, threads, resident = (1, 128, 2) if not half else (2, 128, 3) if states < 3 else (2, 64, 4)
     return Work(width, steps, threads, resident, one=True, ahead=True)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 
 from snnkit.equations import ALIF, LIF, AdLIF, EFAdLIF
-from snnkit.ops import scan_cuda
+from snnkit.ops import cuda, scan_cuda
 from snnkit.ops.division import Division, divisions_of
 from snnkit.ops.program import plan_of
 from snnkit.ops.scan_work import Work
@@ -44,3 +46,9 @@ def test_the_text_says_its_cut_and_holds_one_of_both_kernels(neuron):
     assert "typedef half io;" in code and "typedef float real;" in code
     assert "#define SNN_BACKWARD" in code and "#define SNN_FORWARD" not in code
     assert "typedef double real;" in scan_cuda.text(program, torch.float64, "", (), Work(2, 4, 64), "FORWARD")
+
+
+def test_threads_that_ask_ahead_are_all_there_at_once():
+    with mock.patch.object(cuda, "multiprocessors", lambda device: 132):
+        assert scan_cuda._most_blocks(Work(2, 16, 64, 4, ahead=True), 0) == 528
+        assert scan_cuda._most_blocks(Work(2, 16, 64, 4), 0) == 4096
