@@ -1,11 +1,14 @@
 """Recordings of event cameras as clips ``[T, C, H, W]``: which set, at which size, cut into which frames."""
 
 import math
+import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _camera import camera
 from _parts import refuse_empty, refuse_lost_classes
 
 from snnkit import data
@@ -15,12 +18,15 @@ READERS: dict[str, Any] = {
     "cifar10dvs": data.CIFAR10DVS, "dvs128": data.DVSGesture, "nmnist": data.NMNIST, "ncaltech101": data.NCaltech101,
     "folder": data.EventFolder,
 }  # fmt: skip
+SETS: dict[str, Any] = {"moving_digits": data.MovingDigits, **READERS, "pictures": data.MovingPictures}
 OUTSIDE = {"refuse": data.refuse_outside, "clip": data.clip_outside, "drop": data.drop_outside}
 FLAGS = {
     "outside=drop_outside or clip_outside": "--outside drop or clip",
     "skip_bad=True": "--skip-bad",
     "unit_us": "--unit-us",
+    "camera.dark must": "--camera dark must",
 }
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LOOKED_AT = 100  # recordings whose late events are counted: the cache keeps frames alone
 FRAMINGS = ("number", "time", "window", "surface", "voxel")
 EVENT_AUGMENTS = ("event_drop", "event_rpg")  # on events, before they become frames
@@ -65,7 +71,7 @@ def frames(settings: Any, sensor: tuple[int, int, int]) -> Compose:
 def augmentation(settings: Any) -> Any:
     """The random transform of ``--augment``, on clips or on events; None for none."""
     s = settings
-    flip = (READERS | {"moving_digits": data.MovingDigits})[s.dataset].flip_keeps_class if s.flip is None else s.flip
+    flip = SETS[s.dataset].flip_keeps_class if s.flip is None else s.flip
     small = (2, s.size, s.size)
     return {
         "none": lambda: None,
@@ -88,7 +94,7 @@ def event_parts(settings: Any) -> tuple[Dataset, Dataset, Dataset]:
     framed = frames(s, readers[0].sensor)
     for reader in readers:
         reader.transform = framed
-    keep = data.InMemory if s.dataset == "moving_digits" else data.DiskCache
+    keep = data.InMemory if s.dataset == "moving_digits" else partial(data.DiskCache, workers=CORES)
     whole, *others = [keep(reader) for reader in readers]
     chosen = range(len(whole))
     if len(others) == 1:
@@ -160,14 +166,21 @@ def in_flags(problem: Exception) -> str:
 def _reader(settings: Any, part: str) -> Dataset:
     s = settings
     if not s.root:
-        raise ValueError(f"--dataset {s.dataset} needs --root, the folder of the recordings.")
-    options: dict[str, Any] = {"skip_bad": s.skip_bad, "outside": OUTSIDE[s.outside]}
+        raise ValueError(f"--dataset {s.dataset} needs --root, the folder of the recordings or pictures.")
+    options: dict[str, Any] = {"skip_bad": s.skip_bad}
     if s.split:
         options["rule"] = s.split
-    if s.dataset == "folder":
+    if s.dataset in ("folder", "pictures"):
         if len(s.sensor) != 2:
             raise ValueError(f"--sensor takes height and width, got {len(s.sensor)} numbers.")
-        options |= {"size": s.sensor, "unit_us": s.unit_us}
-    reader = READERS[s.dataset](Path(s.root), part, **options)
+        options["size"] = s.sensor
+    if s.dataset == "folder":
+        options["unit_us"] = s.unit_us
+    if s.dataset == "pictures":
+        path = data.Diamond(border=s.border)
+        options |= {"camera": camera(s.camera), "log_std": s.log_std or None, "path": path}
+    else:
+        options["outside"] = OUTSIDE[s.outside]
+    reader = SETS[s.dataset](Path(s.root), part, **options)
     refuse_lost_classes(reader)
     return reader

@@ -47,7 +47,7 @@ LEAST |= {"triple": 0, "steps": 1, "merge": 1, "max_delay": 1, "kernel_count": 1
 LEAST |= {"size": 1, "accumulate": 1, "cooldown": 0, "crop_pad": 0, "mix_until": 0, "shift": 0}
 POSITIVE = ("checkpoint_seconds", "step_ms", "lr", "lr_delay", "tau", "filter_tau", "sigma", "teacher_tau")
 POSITIVE += ("window_ms", "surface_ms", "unit_us")
-NOT_NEGATIVE = ("weight_decay", "min_lr", "warmup_lr", "clip_grad", "mixup", "cutmix")
+NOT_NEGATIVE = ("weight_decay", "min_lr", "warmup_lr", "clip_grad", "mixup", "cutmix", "log_std")
 # With or without the ends: a network whose weights are all missing learns nothing, nothing held out chooses nothing.
 SHARES = {"validation": "()", "dropout": "[)", "sparsity": "[)", "time_stretch": "[)", "sigma_share": "[]"}
 SHARES |= {"smoothing": "[)", "ema": "[)", "layer_decay": "(]", "mix_probability": "[]", "mix_switch": "[]"}

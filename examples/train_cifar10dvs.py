@@ -3,6 +3,7 @@
   python examples/train_cifar10dvs.py                                    digits that move before a simulated camera
   python examples/train_cifar10dvs.py --dataset cifar10dvs --root DIR    or dvs128, nmnist, ncaltech101: public files
   python examples/train_cifar10dvs.py --dataset folder --root DIR --sensor H W     event files, a folder a class
+  python examples/train_cifar10dvs.py --dataset pictures --root DIR      pictures, moved before a simulated camera
   python examples/train_cifar10dvs.py --config examples/configs/events/NAME.yaml ...
   python examples/train_cifar10dvs.py --resume                           go on with the newest run in runs/, bit for bit
   torchrun --nproc_per_node 2 examples/train_cifar10dvs.py ...           several processes share each batch
@@ -13,6 +14,9 @@ data set. A folder holds a folder a class (or train and test with these inside, 
 
 Which recordings are for training and which for test says --split, by name: accuracies under different splits cannot be
 compared. The epoch is chosen on held-out training recordings; the test part is looked at once, at the end.
+
+Where recordings are few, train on pictures (--dataset pictures) first, then on the recordings from the weights that the
+first run left: --init RUN/best/model.safetensors.
 """
 
 import _quiet_stop  # noqa: F401, I001  # first: it is for the imports below
@@ -25,7 +29,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
-from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, event_parts, in_flags, left_out, summaries, uneven
+from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, SETS, event_parts, in_flags, left_out, summaries, uneven
 from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
@@ -40,8 +44,10 @@ from timm.utils import ModelEmaV3
 
 import snnkit
 from snnkit import data as snn_data
+from snnkit.data.moved_picture import BORDERS
 
-FILES = ", ".join(READERS)
+RECORDED = ", ".join(READERS)
+FILES = f"{RECORDED}, pictures"
 
 
 @dataclass
@@ -50,8 +56,8 @@ class Settings(VisionSettings):
 
     recipes: ClassVar[str] = "events"
 
-    dataset: str = option("moving_digits", "what to train on", choices=("moving_digits", *READERS))
-    root: str = option("", "folder of the recordings or archives", free=True, of=FILES)
+    dataset: str = option("moving_digits", "what to train on", choices=tuple(SETS))
+    root: str = option("", "folder of the recordings, pictures or archives", free=True, of=FILES)
     size: int = option(
         32, "height and width that events are brought to (pixels); where they don't divide the sensor's, a pixel here "
         "takes one more or fewer of the sensor's than its neighbour"
@@ -59,15 +65,26 @@ class Settings(VisionSettings):
     steps: int = option(8, "frames T of a clip")
     model: str = option("max_former_cifar10dvs", "a name of `python -m snnkit list`")
 
-    sensor: tuple[int, ...] = option((128, 128), "height and width of the camera (pixels)", of="folder")
+    sensor: tuple[int, ...] = option((128, 128), "height and width of the camera (pixels)", of="folder, pictures")
     split: str = option(
         "", "sj-9-1, tebn, ids:0-99/100-119 (train/test), random-SEED, given (default: the set's usual one)", of=FILES
     )
     skip_bad: bool = option(False, "leave out recordings that cannot be read, and count them", of=FILES)
-    outside: str = option("refuse", "what becomes of events outside the sensor", choices=tuple(OUTSIDE), of=FILES)
+    outside: str = option("refuse", "what becomes of events outside the sensor", choices=tuple(OUTSIDE), of=RECORDED)
     unit_us: float | None = option(
         None, "microseconds per unit of the times in numpy files, 1000: ms (default: whole numbers us, floating s)",
         of="folder",
+    )  # fmt: skip
+    camera: tuple[str, ...] = option(
+        (), "the pixel model, KEY=VALUE ...: contrast=0.46 spread=0.046 refractory_us=0 noise_hz=0.05 dark=0.5 (these "
+        "are the defaults; contrast and spread in units of ln light)", of="pictures",
+    )  # fmt: skip
+    log_std: float = option(
+        0.25, "scale the log light of each picture to this standard deviation; 0: leave it", of="pictures"
+    )
+    border: str = option(
+        "mean", "what surrounds a picture: its mean; its edge goes on, so that its frame makes no events",
+        choices=BORDERS, of="pictures",
     )  # fmt: skip
     framing: str = option("number", "a frame is so many events, so long, or a time surface", choices=FRAMINGS)
     window_ms: float = option(75.0, "framing window, surface: length of a frame (ms); window: later events are lost")
@@ -75,7 +92,9 @@ class Settings(VisionSettings):
     log_counts: bool = option(False, "give the model log(1 + count)")
 
     augment: str = option("spikformer", "recipe of random changes to a clip, or to its events", choices=AUGMENTS)
-    flip: bool | None = option(None, "mirror left and right (default: cifar10dvs and ncaltech101, where classes stay)")
+    flip: bool | None = option(
+        None, "mirror left and right (default: cifar10dvs, ncaltech101 and pictures, where classes stay)"
+    )
     shift: int = option(5, "augmentation: shift by up to so many pixels")
     events_in_memory: bool = option(True, "augmentation of events: keep them all in memory", free=True)
 
@@ -133,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, TypeError, ValueError) as problem:
         refuse(in_flags(problem))
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
-    averaged = ModelEmaV3(model, settings.ema, use_warmup=True, device=device) if settings.ema else None
+    averaged = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema else None
     chosen = averaged.module if averaged else model
     network, optimizer = accelerator.prepare(model, optimizer)  # autocast is in the network's call
     forward = replayed(network, settings, accelerator)

@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, RuntimeError, TypeError, ValueError) as problem:
         refuse(problem)
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
-    averaged = ModelEmaV3(model, settings.ema, use_warmup=True, device=device) if settings.ema else None
+    averaged = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema else None
     chosen = averaged.module if averaged else model
     network, optimizer = accelerator.prepare(model, optimizer)  # autocast is in the network's call
     forward = replayed(network, settings, accelerator)

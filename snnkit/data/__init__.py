@@ -32,7 +32,9 @@ from snnkit.data.log_mel import LogMel
 from snnkit.data.memory import InMemory
 from snnkit.data.mix import CutMix
 from snnkit.data.mix_clips import MixClips
+from snnkit.data.moved_picture import Diamond
 from snnkit.data.moving_digits import MovingDigits
+from snnkit.data.moving_pictures import MovingPictures
 from snnkit.data.on_device import OnDevice
 from snnkit.data.one_of import OneOf
 from snnkit.data.provenance import provenance
@@ -66,6 +68,7 @@ __all__ = [
     "DVSCamera",
     "DVSGesture",
     "Dataset",
+    "Diamond",
     "Digits",
     "DiskCache",
     "DropArea",
@@ -87,6 +90,7 @@ __all__ = [
     "Microseconds",
     "MixClips",
     "MovingDigits",
+    "MovingPictures",
     "NCaltech101",
     "NMNIST",
     "NeuronMask",

@@ -12,9 +12,13 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch.utils import data
 
 from snnkit.data.compose import Transform
 from snnkit.data.dataset import Dataset
@@ -33,6 +37,7 @@ class DiskCache(Dataset):
         folder: where caches lie. Default: $SNNKIT_CACHE, else the user's cache folder.
         transform: applied at each access; may be random.
         seed: of the random transform.
+        workers: processes that make the samples while the cache is written; 0: this one.
 
     Several processes may ask for one cache at the same time: one writes it, the others wait.
 
@@ -47,7 +52,10 @@ class DiskCache(Dataset):
         folder: str | os.PathLike[str] | None = None,
         transform: Transform | None = None,
         seed: int = 0,
+        workers: int = 0,
     ) -> None:
+        if workers < 0:
+            raise ValueError(f"DiskCache: workers must be >= 0, got {workers}.")
         refuse_random(dataset, "DiskCache")
         super().__init__(dataset.labels, dataset.classes, transform, seed, dataset.speakers)
         self.dataset = dataset
@@ -58,7 +66,7 @@ class DiskCache(Dataset):
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 with locked(root / f"{self.key}.lock"):
-                    _write(dataset, self.path)
+                    _write(dataset, self.path, workers)
             except PermissionError as error:
                 raise PermissionError(f"{error}. Give DiskCache another folder, or keep the set InMemory.") from error
         self._store = FrameStore(self.path)
@@ -72,7 +80,7 @@ class DiskCache(Dataset):
         return self.key
 
 
-def _write(dataset: Dataset, path: Path) -> None:
+def _write(dataset: Dataset, path: Path, workers: int) -> None:
     """Write the cache unless another process did while we waited for the lock, which the caller holds."""
     if path.exists():
         damage = _damage(path, len(dataset))
@@ -84,10 +92,36 @@ def _write(dataset: Dataset, path: Path) -> None:
         shutil.rmtree(left_over, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=f"{path.name}.part-", dir=path.parent))
     try:
-        write_frames(aside, (dataset.sample(index, 0) for index in range(len(dataset))))
+        write_frames(aside, _samples(dataset, workers))
         os.replace(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _samples(dataset: Dataset, workers: int) -> Iterator[Any]:
+    """All samples, in their order."""
+    own = torch.Generator()  # a loader draws its workers' seeds, from the global one otherwise
+    for batch in data.DataLoader(_Made(dataset), 16, num_workers=workers, collate_fn=list, generator=own):
+        for sample in batch:
+            if isinstance(sample, Exception):
+                raise sample
+            yield sample
+
+
+class _Made(data.Dataset[Any]):
+    """Samples as a loader's workers make them, or what went wrong: a loader would add its own traceback to it."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset.sample(index, 0)
+        except Exception as error:
+            return error
 
 
 def _damage(path: Path, samples: int) -> str | None:

@@ -72,39 +72,54 @@ class DVSCamera:
         Raises:
             ValueError: shapes that do not fit, times that do not increase (by 1 us), light < 0 or not finite.
         """
-        log, times = self._checked(images, times_us)
+        images = np.asarray(images)
+        if images.ndim != 3:
+            raise ValueError(f"DVSCamera takes at least two images [F, H, W], got shape {images.shape}.")
+        light = images + np.float64(self.dark)
+        if not (np.isfinite(light) & (light > 0)).all():
+            raise ValueError(f"DVSCamera: light must be finite and above -dark = {-self.dark}, got {images.min()}.")
+        return self.of_log(np.log(light), times_us, rng, thresholds)
+
+    def of_log(
+        self,
+        log: np.ndarray,
+        times_us: np.ndarray,
+        rng: np.random.Generator,
+        thresholds: np.ndarray | None = None,
+        seen: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The same from L, the logarithm of the light, ``dark`` in it: where it is at hand, or was made to measure.
+
+        Args:
+            log: ``[F, H, W]``.
+            times_us, rng, thresholds: as of a call.
+            seen: L at each pixel's last event before the first image, ``[H, W]``, less than a threshold from that.
+                Default: L of the first image.
+
+        Raises:
+            ValueError: as of a call; ``seen`` of another shape or a threshold away.
+        """
+        log, times = np.asarray(log), np.asarray(times_us, np.float64)
+        _refuse_times(log, times)
         _, height, width = log.shape
         if thresholds is None:
             thresholds = self.thresholds(height, width, rng)
         if thresholds.shape != (2, height, width):
             raise ValueError(f"thresholds must be {(2, height, width)}, got {thresholds.shape}.")
         off, on = thresholds.reshape(2, -1)
-        t, pixel, p = _crossings(log.reshape(len(log), -1), times, off, on, self.refractory_us)
+        seen = log[0] if seen is None else np.asarray(seen)
+        if seen.shape != (height, width):
+            raise ValueError(f"seen must be {(height, width)}, got {seen.shape}.")
+        change = (log[0] - seen).ravel()
+        if not ((change < on) & (-change < off)).all():
+            raise ValueError("seen must be less than a threshold from the first image: there are no events before it.")
+        t, pixel, p = _crossings(log.reshape(len(log), -1), times, off, on, self.refractory_us, seen.ravel())
         t, pixel, p = self._with_noise(t, pixel, p, times, height * width, rng)
         order = np.lexsort((pixel, t))
         events = np.empty(len(t), CAMERA)
         events["t"], events["p"] = t[order], p[order]
         events["y"], events["x"] = np.divmod(pixel[order], width)
         return events
-
-    def _checked(self, images: np.ndarray, times_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log light and times in float64."""
-        images, times = np.asarray(images), np.asarray(times_us, np.float64)
-        if images.ndim != 3 or len(images) < 2:
-            raise ValueError(f"DVSCamera takes at least two images [F, H, W], got shape {images.shape}.")
-        if times.shape != (len(images),):
-            raise ValueError(f"DVSCamera: one time an image, {len(images)}, got shape {times.shape}.")
-        steps = np.diff(times)
-        if not (steps > 0).all():
-            raise ValueError("DVSCamera: the times of the images must increase.")
-        if steps.min() < 1:  # times of events are whole us: seconds would all fall on one
-            raise ValueError(
-                f"DVSCamera: images must be at least 1 us apart, got {steps.min():g} us. Times in seconds? Give 1e6 t."
-            )
-        light = images + np.float64(self.dark)
-        if not (np.isfinite(light) & (light > 0)).all():
-            raise ValueError(f"DVSCamera: light must be finite and above -dark = {-self.dark}, got {images.min()}.")
-        return np.log(light), times
 
     def _with_noise(
         self, t: np.ndarray, pixel: np.ndarray, p: np.ndarray, times: np.ndarray, pixels: int, rng: np.random.Generator
@@ -127,11 +142,26 @@ class DVSCamera:
         return t[~crowded], pixel[~crowded], p[~crowded]
 
 
+def _refuse_times(log: np.ndarray, times: np.ndarray) -> None:
+    """Raise ValueError unless there are two images or more, at times that increase."""
+    if log.ndim != 3 or len(log) < 2:
+        raise ValueError(f"DVSCamera takes at least two images [F, H, W], got shape {log.shape}.")
+    if times.shape != (len(log),):
+        raise ValueError(f"DVSCamera: one time an image, {len(log)}, got shape {times.shape}.")
+    steps = np.diff(times)
+    if not (steps > 0).all():
+        raise ValueError("DVSCamera: the times of the images must increase.")
+    if steps.min() < 1:  # times of events are whole us: seconds would all fall on one
+        raise ValueError(
+            f"DVSCamera: images must be at least 1 us apart, got {steps.min():g} us. Times in seconds? Give 1e6 t."
+        )
+
+
 def _crossings(
-    log: np.ndarray, times: np.ndarray, off: np.ndarray, on: np.ndarray, refractory: int
+    log: np.ndarray, times: np.ndarray, off: np.ndarray, on: np.ndarray, refractory: int, seen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Events (t, pixel, p) without noise from log light ``[F, pixels]``; the loops are over images and repeats."""
-    seen, ready = log[0].copy(), np.full(log.shape[1], times[0])
+    seen, ready = seen.copy(), np.full(log.shape[1], times[0])
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for k, (begin, end) in enumerate(zip(times, times[1:], strict=False)):
         before, after = log[k], log[k + 1]

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from snnkit.data.recording import Recording, natural, recordings
 from snnkit.data.split_rule import TEST, TRAIN, UNUSED, SplitRule, split_rule
 
 _PARTS = {"train": TRAIN, "test": TEST}
-_READERS = (aedat2, aedat3, aedat4, atis_bin, camera_event, event_arrays)
 
 
 class EventFolder(Dataset):
@@ -64,6 +64,9 @@ class EventFolder(Dataset):
     title = "a folder of event files"
     hint = "Give a folder that holds a folder, or a .zip or .tar archive, of event files for each class."
     folders: tuple[str, ...] = ("events_np",)
+    file = "event file"  # what a sample's file is called
+    suffixes: tuple[str, ...] = SUFFIXES
+    makers: tuple[ModuleType, ...] = (aedat2, aedat3, aedat4, atis_bin, camera_event, event_arrays)
     known_classes: tuple[str, ...] = ()
     some_classes_do = False  # whether known classes may be missing
     flip_keeps_class = False  # unknown; true of CIFAR10-DVS and N-Caltech101
@@ -101,13 +104,8 @@ class EventFolder(Dataset):
             self._leave_out_bad()
         number = {name: index for index, name in enumerate(classes)}
         persons = [each.person for each in self.recordings]
-        super().__init__(
-            np.array([number[each.label] for each in self.recordings], np.int64),
-            classes,
-            transform,
-            seed,
-            None if None in persons else np.array(persons, np.int64),
-        )
+        labels = np.array([number[each.label] for each in self.recordings], np.int64)
+        super().__init__(labels, classes, transform, seed, None if None in persons else np.array(persons, np.int64))
 
     def stored(self, index: int, epoch: int = 0) -> np.ndarray:
         """Camera events of one recording.
@@ -132,7 +130,7 @@ class EventFolder(Dataset):
         digest = hashlib.sha256()
         for each in self.recordings:
             digest.update(f"{each.name} {each.entry.size} {each.entry.stamp} {each.start_us} {each.end_us}\n".encode())
-        for module in _READERS:  # a reader that changed makes other events
+        for module in self.makers:  # a reader that changed makes other events
             digest.update(inspect.getsource(module).encode())
         digest.update(f"{self.size} {self.unit_us} {identity(self.outside)} {self.classes}".encode())
         return digest.hexdigest()
@@ -170,19 +168,20 @@ class EventFolder(Dataset):
         }
 
     def _opened(self) -> EventStore:
-        for name in self.folders:
-            if (self.root / name).is_dir():
-                return EventStore(self.root / name)
+        inner = next((self.root / name for name in self.folders if (self.root / name).is_dir()), self.root)
         try:
-            return EventStore(self.root)
+            return EventStore(inner, self.suffixes)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error} {self.hint}") from error
 
     def _listed(self) -> list[Recording]:
-        return recordings(self.store.entries)
+        return recordings(self.store.entries, self.suffixes)
 
     def _events(self, recording: Recording) -> np.ndarray:
         return events_from_bytes(self.store.read(recording.entry), recording.entry.shown, self.unit_us)
+
+    def _try(self, index: int) -> None:
+        self.stored(index)
 
     def _checked_classes(self, found: Sequence[Recording]) -> list[str]:
         there = sorted({each.label for each in found}, key=natural)
@@ -205,13 +204,13 @@ class EventFolder(Dataset):
     def _refuse_empty_folders(self, found: Sequence[Recording]) -> None:
         """A folder beside those of the classes that holds no recording is a class that would be lost without a word."""
         filled = {folder for each in found for folder in each.entry.file.parents}
-        loose = {each.entry.file for each in found if each.entry.file.suffix.lower() in SUFFIXES}
+        loose = {each.entry.file for each in found if each.entry.file.suffix.lower() in self.suffixes}
         for above in sorted({file.parent.parent for file in loose}):
             for folder in sorted(above.iterdir()):
                 if folder.is_dir() and folder not in filled and not folder.name.startswith((*NO_CLASSES, "_")):
                     raise FileNotFoundError(
-                        f"{folder.absolute()} holds no event file ({', '.join(SUFFIXES)}), the folders beside it are "
-                        "classes. Put recordings there, or remove it."
+                        f"{folder.absolute()} holds no {self.file} ({', '.join(self.suffixes)}), the folders beside it "
+                        "are classes. Put recordings there, or remove it."
                     )
 
     def _refuse_empty_parts(self, found: Sequence[Recording], parts: np.ndarray) -> None:
@@ -230,7 +229,7 @@ class EventFolder(Dataset):
         kept = []
         for index, recording in enumerate(self.recordings):
             try:
-                self.stored(index)
+                self._try(index)
                 kept.append(recording)
             except (ValueError, OSError) as error:
                 self.skipped[recording.name] = str(error).partition(" skip_bad=True")[0]

@@ -50,12 +50,17 @@ class Entry:
 class EventStore:
     """``store.entries``, ``store.read(entry)``. Handles are opened in each process and not pickled.
 
+    Args:
+        root: folder or archive.
+        suffixes: what the samples' files end in, in small letters; lists (.csv, .txt) are entries, too.
+
     Raises:
         FileNotFoundError: no such folder or archive.
         ValueError: a damaged archive, an archive of archives, or a folder that was unpacked in part.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
+        self.suffixes = suffixes
         self._handles: dict[tuple[int, Path], Any] = {}
         archives: list[Path] = []
         self.entries: list[Entry] = []
@@ -64,7 +69,7 @@ class EventStore:
                 folders[:] = [name for name in folders if not name.startswith(NO_CLASSES)]
                 for name in names:
                     path = Path(folder, name)
-                    if path.suffix.lower() in SUFFIXES + LISTS and not name.startswith("."):
+                    if path.suffix.lower() in suffixes + LISTS and not name.startswith("."):
                         stat = path.stat()
                         inside = path.relative_to(root).as_posix()
                         self.entries.append(Entry(inside, stat.st_size, f"changed {stat.st_mtime_ns}", path))
@@ -74,7 +79,7 @@ class EventStore:
             archives.append(root)
         else:
             raise FileNotFoundError(f"No folder or archive {root.absolute()}.")
-        loose = {_key(entry) for entry in self.entries if entry.path.suffix.lower() in SUFFIXES}
+        loose = {_key(entry) for entry in self.entries if entry.path.suffix.lower() in suffixes}
         for archive in sorted(archives):
             self.entries += self._of_archive(archive, loose)
 
@@ -110,14 +115,14 @@ class EventStore:
 
     def _of_archive(self, archive: Path, loose: set[tuple[str, str]]) -> list[Entry]:
         if archive.suffix.lower() == ".zip":
-            found = _of_zip(archive)
+            found = _of_zip(archive, self.suffixes)
         elif archive.suffix.lower() == ".tar":
-            found = _of_tar(archive)
+            found = _of_tar(archive, self.suffixes)
         elif loose:
             return []  # a look into it would cost reading all of it
         else:
-            return EventStore(unpacked(archive, SUFFIXES + LISTS)).entries
-        names = {_key(entry) for entry in found if entry.path.suffix.lower() in SUFFIXES}
+            return EventStore(unpacked(archive, self.suffixes + LISTS), self.suffixes).entries
+        names = {_key(entry) for entry in found if entry.path.suffix.lower() in self.suffixes}
         both = names & loose
         if both and both != names:
             raise ValueError(
@@ -130,7 +135,7 @@ class EventStore:
         return {**self.__dict__, "_handles": {}}
 
 
-def _of_zip(archive: Path) -> list[Entry]:
+def _of_zip(archive: Path, suffixes: tuple[str, ...]) -> list[Entry]:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [each for each in opened.infolist() if not each.is_dir()]
@@ -138,11 +143,13 @@ def _of_zip(archive: Path) -> list[Entry]:
         raise ValueError(f"{archive} is no whole zip archive ({error}): a broken download.") from error
     _refuse_archives(archive, (each.filename for each in members))
     return [
-        Entry(each.filename, each.file_size, f"crc {each.CRC:08x}", archive) for each in members if _kept(each.filename)
+        Entry(each.filename, each.file_size, f"crc {each.CRC:08x}", archive)
+        for each in members
+        if _kept(each.filename, suffixes)
     ]
 
 
-def _of_tar(archive: Path) -> list[Entry]:
+def _of_tar(archive: Path, suffixes: tuple[str, ...]) -> list[Entry]:
     try:
         with tarfile.open(archive, "r:", tarinfo=Member) as opened:
             members = [each for each in opened if each.isfile()]
@@ -150,7 +157,7 @@ def _of_tar(archive: Path) -> list[Entry]:
         raise ValueError(f"{archive} is no whole tar archive ({error}): a broken download.") from error
     _refuse_archives(archive, (each.name for each in members))
     end = archive.stat().st_size
-    kept = [each for each in members if _kept(each.name)]
+    kept = [each for each in members if _kept(each.name, suffixes)]
     for each in kept:
         if each.offset_data + each.size > end:
             raise ValueError(f"{archive} is cut off within {each.name}: a broken download.")
@@ -158,10 +165,10 @@ def _of_tar(archive: Path) -> list[Entry]:
     return [Entry(each.name, each.size, f"changed {changed}", archive, each.offset_data) for each in kept]
 
 
-def _kept(name: str) -> bool:
+def _kept(name: str, suffixes: tuple[str, ...]) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in SUFFIXES + LISTS and not hidden
+    return path.suffix.lower() in suffixes + LISTS and not hidden
 
 
 def _refuse_archives(archive: Path, names: Iterable[str]) -> None:

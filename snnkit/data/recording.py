@@ -44,12 +44,12 @@ class Recording:
         return f"{self.entry.shown}{clip}"
 
 
-def recordings(entries: Iterable[Entry]) -> list[Recording]:
-    """The event files among these that lie in a class folder or class archive, in order."""
+def recordings(entries: Iterable[Entry], suffixes: tuple[str, ...] = SUFFIXES) -> list[Recording]:
+    """The files with these suffixes among the entries that lie in a class folder or class archive, in order."""
     found = []
     for entry in entries:
         path = entry.path
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("annotation"):  # N-Caltech101's boxes
+        if path.suffix.lower() not in suffixes or path.name.startswith("annotation"):  # N-Caltech101's boxes
             continue
         in_archive = entry.file.suffix.lower() in _ARCHIVES
         label = path.parent.name or (entry.file.stem if in_archive else "")

@@ -1,9 +1,9 @@
 """A compressed tar archive, unpacked once: it can only be read from its start to its end.
 
-The event files and the lists beside them go to the user's folder, under the archive's name, size and time, aside and
-then renamed: a run that was killed leaves nothing that a later one would believe. Nor does a damaged archive: Python's
-tarfile takes a damaged header for the end, so the block of zeros that ends a tar is demanded, and the compressed stream
-is read to its own end, where its checksum is.
+The samples' files and the lists beside them go to the user's folder, under the archive's name, size and time and what
+the files end in, aside and then renamed: a run that was killed leaves nothing that a later one would believe. Nor does
+a damaged archive: Python's tarfile takes a damaged header for the end, so the block of zeros that ends a tar is
+demanded, and the compressed stream is read to its own end, where its checksum is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def unpacked(archive: Path, suffixes: tuple[str, ...]) -> Path:
         OSError: no room, or no right to write; $SNNKIT_CACHE names another folder.
     """
     stat = archive.stat()
-    folder = user_folder("unpacked") / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}-whole"
+    kinds = zlib.crc32(" ".join(suffixes).encode())  # one archive may be read for its pictures, then for its events
+    folder = user_folder("unpacked") / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}-{kinds:08x}-whole"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

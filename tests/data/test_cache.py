@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from snnkit.data import Bin, DiskCache, SpikeHDF5, TimeMask
 from tests.data.recordings import CHANNELS, MadeFrames, write_file
@@ -145,6 +146,33 @@ class Unhurried(Counted):
     def stored(self, index, epoch=0):
         time.sleep(0.1)
         return super().stored(index, epoch)
+
+
+class FailingElsewhere(MadeFrames):
+    """Fails in a worker with an error that names the recording."""
+
+    def stored(self, index, epoch=0):
+        if index == 3:
+            raise ValueError("recording_3.bin is broken")
+        return super().stored(index, epoch)
+
+
+def test_workers_make_the_same_cache_and_no_random_number_is_drawn(tmp_path):
+    before = torch.get_rng_state()
+    with_workers = DiskCache(Counted(), tmp_path / "a", workers=2)
+    assert Counted.made == 0, "made in other processes"
+    assert everything(with_workers) == everything(DiskCache(MadeFrames(), tmp_path / "b"))
+    other = DiskCache(MadeFrames(), tmp_path / "b").path
+    assert (with_workers.path / "frames.bin").read_bytes() == (other / "frames.bin").read_bytes()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_fails_in_a_worker_is_said_as_it_is(tmp_path):
+    with pytest.raises(ValueError, match="^recording_3.bin is broken$"):
+        DiskCache(FailingElsewhere(), tmp_path, workers=2)
+    assert [each.suffix for each in tmp_path.iterdir()] == [".lock"]
+    with pytest.raises(ValueError, match="workers must be >= 0, got -1"):
+        DiskCache(MadeFrames(), tmp_path, workers=-1)
 
 
 def _build(folder, ready, results):

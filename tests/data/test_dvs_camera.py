@@ -109,3 +109,26 @@ def test_impossible_sensors_are_refused(wrong):
         DVSCamera(**wrong)
     with pytest.raises(ValueError, match=r"thresholds must be \(2, 3, 4\), got \(2, 4, 3\)"):
         DVSCamera()(np.ones((2, 3, 4)), np.arange(2), np.random.default_rng(0), np.ones((2, 4, 3)))
+
+
+def test_log_light_gives_the_events_of_its_light_and_a_pixel_may_have_seen_something_before():
+    camera, sensor = DVSCamera(0.15, 0.03, 300, 2.0, dark=0.1), np.full((2, HEIGHT, WIDTH), 0.15)
+    light, times = random_light(0), random_times(0)
+    one = camera(light, times, np.random.default_rng(1), sensor)
+    other = camera.of_log(np.log(light + 0.1), times, np.random.default_rng(1), sensor)
+    assert np.array_equal(one, other) and len(one)
+    log = np.linspace(0, 0.15, 4).reshape(
+        4, 1, 1
+    )  # by 0.15 in 3 ms, of which 0.1 has been seen: 0.1 more is a threshold
+    seen = QUIET.of_log(log, np.arange(4) * 1000, np.random.default_rng(0), seen=np.array([[-0.1]]))
+    assert seen["t"].tolist() == [2000] and seen["p"].tolist() == [1]
+    assert not len(QUIET.of_log(log, np.arange(4) * 1000, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [([[0.3]], "less than a threshold"), ([[-0.3]], "less than a threshold"), ([0.0], r"seen must be \(1, 1\), got")],
+)
+def test_what_a_pixel_cannot_have_seen_is_refused(seen, message):
+    with pytest.raises(ValueError, match=message):
+        QUIET.of_log(np.zeros((2, 1, 1)), np.arange(2) * 1000, np.random.default_rng(0), seen=np.array(seen))

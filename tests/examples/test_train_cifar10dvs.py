@@ -109,6 +109,29 @@ def test_every_framing_and_augmentation_gives_clips_of_the_size_that_was_asked_f
         assert np.array_equal(parts[0].sample(2, 5), parts[0].sample(2, 5))
 
 
+def test_pictures_are_trained_on_as_events_and_then_recordings_from_their_weights(tmp_path, events):
+    for part, count in (("train", 8), ("test", 3)):
+        for name, box in (("tall", (12, 4, 20, 28)), ("wide", (4, 12, 28, 20))):
+            (tmp_path / "pictures" / part / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("L", (32, 32), 30 + number)
+                picture.paste(200 + number, box)
+                picture.save(tmp_path / "pictures" / part / name / f"{number:04}.png")
+    one = ["--cpu", "--size", 16, "--steps", 4, "--epochs", 1, "--warmup", 0, "--validation", 0.25, "--batch", 4]
+    net = ["--augment", "none", "--framing", "time", "--set", *NET]
+    made = ["--camera", "contrast=0.3", "noise_hz=0.1", "--log-std", 0.3, "--border", "edge", "--sensor", 48, 32]
+    out = run(
+        "--dataset", "pictures", "--root", "pictures", *made, "--folder", "first", *one, *net, cwd=tmp_path, **SCRIPT
+    )
+    assert "a folder of pictures, split given: 16 train, 6 test." in out
+    origin = json.loads((tmp_path / "first" / "result.json").read_text())["provenance"]["train"]
+    assert origin["camera"]["contrast"] == 0.3 and origin["log_std"] == 0.3 and origin["sensor"] == [2, 48, 32]
+    assert origin["path"]["border"] == "edge"
+    weights = "first/best/model.safetensors"
+    recorded = ["--dataset", "folder", "--root", events, "--sensor", 20, 30, "--init", weights]
+    assert "test accuracy" in run(*recorded, "--folder", "second", *one, *net, cwd=tmp_path, **SCRIPT)
+
+
 def test_no_event_is_lost_on_the_way_to_another_size():
     rng = np.random.default_rng(1)
     recording = np.zeros(500, [("t", "i8"), ("x", "u1"), ("y", "u1"), ("p", "u1")])
@@ -124,7 +147,8 @@ def test_only_sets_whose_classes_stay_are_mirrored():
     def mirrors(**options):
         return "Flip" in repr(augmentation(Settings(augment="spikformer", **options)))
 
-    assert mirrors(dataset="cifar10dvs") and mirrors(dataset="ncaltech101") and mirrors(dataset="dvs128", flip=True)
+    assert all(mirrors(dataset=name) for name in ("cifar10dvs", "ncaltech101", "pictures"))
+    assert mirrors(dataset="dvs128", flip=True)
     assert not any(mirrors(dataset=name) for name in ("moving_digits", "dvs128", "nmnist", "folder"))
 
 
@@ -140,7 +164,16 @@ def test_only_sets_whose_classes_stay_are_mirrored():
         ("--dataset folder --root {events} --sensor 20 25", "--outside drop or clip."),
         ("--unit-us 1000", "--unit-us is an option of --dataset folder"),
         ("--root {events}", "--root is an option of --dataset cifar10dvs, dvs128, nmnist, ncaltech101, folder"),
-        ("--sensor 3 4", "--sensor is an option of --dataset folder, got moving_digits"),
+        ("--sensor 3 4", "--sensor is an option of --dataset folder, pictures, got moving_digits"),
+        ("--camera contrast=1", "--camera is an option of --dataset pictures, got moving_digits"),
+        ("--dataset pictures --root {events} --outside drop", "--outside is an option of --dataset cifar10dvs, dvs128"),
+        ("--dataset pictures --root {events} --camera kontrast=1", "--camera has no 'kontrast'. Near: contrast."),
+        ("--dataset pictures --root {events} --camera noise_hz", "--camera expects noise_hz=VALUE, a number, got"),
+        ("--dataset pictures --root {events} --camera refractory_us=0.5", "refractory_us=VALUE, a whole number"),
+        ("--dataset pictures --root {events} --camera dark=0", "--camera dark must be > 0, got 0"),
+        ("--dataset pictures --root {events} --log-std -1", "--log-std must be >= 0"),
+        ("--dataset pictures --root {events} --sensor 20", "--sensor takes height and width, got 1"),
+        ("--dataset pictures --root {events}", "No recordings of a folder of pictures in"),
         ("--framing time --window-ms 3", "--framing time has no length, got --window-ms"),
         ("--augment none --shift 3", "--augment none has no shift, got --shift"),
         ("--framing voxel --log-counts", "--framing voxel has no counts"),
