@@ -4,7 +4,8 @@
     python benchmarks/vision_on_small_sets.py --data DIR --out runs/try --tiny --cpu   whether all of it runs
 
 DIR holds ``nmnist_1100``, ``cifar10dvs_simulated`` and ``cifar10_jpeg``. 18 trainings, of at most a minute of an H200
-each, then seeds 1 and 2 of the model that is best on validation in each set. ``results.json`` is written after
+each, then seeds 1 and 2 of the model that is best on validation in each set. On the simulated recordings each begins
+with the weights of a training on pictures as events, which counts in its minute. ``results.json`` is written after
 each, and what stands there is not done again. Several run at once on each GPU: a training's share of it is the time
 that it ran, divided at each moment by the number that ran there; start, evaluation and report are in it. The test part
 is looked at once a training, after the epoch was chosen.
@@ -32,105 +33,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-LINEAR = {"nmnist_1100": 91.0, "cifar10dvs_simulated": 30.0, "cifar10_jpeg": 37.4}  # logistic regression, README there
-EPOCHS = {"nmnist_1100": 220, "cifar10dvs_simulated": 300, "cifar10_jpeg": 150}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A family: keywords that suit 32 x 32 pixels, those of a tiny form, and AdamW's learning rate."""
-
-    name: str
-    keywords: str
-    tiny: str
-    lr: float
-
-
-META = "dims=(64,128,192,256) depths=(2,1) heads=8 strides=(1,1,2,2,1)"
-SMALL_META = "dims=(4,4,6,8) depths=(1,1) heads=2"
-MODELS = {
-    "Spikformer": Model("spikformer_4_384_cifar10", "dim=256 depth=2 heads=8", "dim=16 depth=1 heads=2", 1e-3),
-    "Spike-driven Transformer": Model("sdt_2_256_cifar10", "dim=256 depth=2", "dim=16 depth=1 heads=2", 1e-3),
-    "Meta-SpikeFormer": Model("meta_spikeformer_15m", META, SMALL_META, 2e-3),
-    "Max-Former": Model(
-        "max_former_cifar10", "dims=(64,128,256) depths=(1,1,2)", "dims=(4,6,8) depths=(1,1,1) heads=2", 2e-3
-    ),
-    "Max-ResNet-18": Model("max_resnet18_cifar10", "", "dims=(4,6,8) depths=(1,1)", 2e-3),
-    "QSD-Transformer": Model("qsd_transformer_8_256", META, SMALL_META, 3e-3),
-}
-
-# Fewer epochs where these would take more than a minute.
-FEWER = {
-    ("cifar10dvs_simulated", "Spikformer"): 220,
-    ("cifar10dvs_simulated", "Spike-driven Transformer"): 240,
-    ("cifar10dvs_simulated", "Meta-SpikeFormer"): 145,
-    ("cifar10dvs_simulated", "Max-Former"): 150,
-    ("cifar10dvs_simulated", "Max-ResNet-18"): 190,
-    ("cifar10dvs_simulated", "QSD-Transformer"): 170,
-    ("cifar10_jpeg", "Meta-SpikeFormer"): 38,
-    ("cifar10_jpeg", "Max-Former"): 110,
-    ("cifar10_jpeg", "Max-ResNet-18"): 85,
-    ("cifar10_jpeg", "QSD-Transformer"): 75,
-    ("nmnist_1100", "Meta-SpikeFormer"): 85,
-    ("nmnist_1100", "Max-Former"): 155,
-    ("nmnist_1100", "Max-ResNet-18"): 130,
-    ("nmnist_1100", "QSD-Transformer"): 100,
-}
-
-# Where a smaller rate than the family's was no worse on validation.
-LOWER = {("nmnist_1100", "QSD-Transformer"): 1.5e-3, ("cifar10dvs_simulated", "Meta-SpikeFormer"): 1e-3}
-
-# Where Lamb, with this learning rate, was better on validation than AdamW.
-LAMB = {
-    ("cifar10dvs_simulated", "Spikformer"): 1e-2,
-    ("cifar10dvs_simulated", "Spike-driven Transformer"): 1e-2,
-    ("cifar10dvs_simulated", "Max-ResNet-18"): 1e-2,
-    ("cifar10_jpeg", "Meta-SpikeFormer"): 8e-3,
-    ("cifar10_jpeg", "Max-ResNet-18"): 1.4e-2,
-    ("nmnist_1100", "Spike-driven Transformer"): 5e-3,
-}
-
-# Fewer steps than the recipe's for the two that cost most. QSD's neurons keep no state: a still picture takes one.
-STEPS = {
-    "cifar10_jpeg": {"QSD-Transformer": 1},
-    "cifar10dvs_simulated": {"Meta-SpikeFormer": 4, "QSD-Transformer": 2},
-    "nmnist_1100": {"QSD-Transformer": 3},
-}
-
-# What else was better on validation than the recipe. With --mix-until nothing is mixed in the last fifty epochs or so.
-LOOP = "--on-device flip=0.5 shift=5 rotate=15 shear=0.15 zoom=0.15 erase=0.25 loop=4"
-CHANGES = {
-    ("cifar10dvs_simulated", "Spikformer"): "--loss tet --mixup 0.4 --cutmix 1 --mix-probability 0.8 --mix-until 170",
-    ("cifar10dvs_simulated", "Spike-driven Transformer"): (
-        "--loss tet --mixup 0.4 --cutmix 1 --mix-probability 0.8 --mix-until 185"
-    ),
-    ("cifar10dvs_simulated", "Max-Former"): LOOP,
-    ("cifar10dvs_simulated", "Max-ResNet-18"): f"--set dims=(32,64,128,256) {LOOP}",
-}
-
-SETS = {
-    "cifar10_jpeg": ("train_images.py", "images"),
-    "cifar10dvs_simulated": ("train_cifar10dvs.py", "events"),
-    "nmnist_1100": ("train_cifar10dvs.py", "events"),
-}  # script, folder of the recipe
-
-
-def arguments(family: str, data: str, tiny: bool) -> list[str]:
-    """Options of a training, but for epochs, seed and folder."""
-    model = MODELS[family]
-    options = ["--config", str(EXAMPLES / "configs" / SETS[data][1] / f"{data}.yaml")]
-    options += ["--model", model.name]
-    lr = LAMB.get((data, family), LOWER.get((data, family), model.lr))
-    options += ["--optimizer", "lamb" if (data, family) in LAMB else "adamw", "--lr", str(lr)]
-    if tiny:
-        options += ["--size", "16"]
-    if family in STEPS.get(data, {}):
-        options += ["--steps", str(STEPS[data][family])]
-    keywords = (model.tiny if tiny else model.keywords).split()
-    options += ["--set", *keywords] if keywords else []
-    return options if tiny else options + CHANGES.get((data, family), "").split()
+from _small_sets import EPOCHS, EXAMPLES, FEWER, LINEAR, MODELS, PICTURES, PRETRAINED, SETS, arguments
 
 
 @dataclass(frozen=True)
@@ -148,27 +51,48 @@ class Job:
         return f"{self.data}/{self.family}/seed {self.seed}"
 
 
+def epochs_on_pictures(job: Job, tiny: bool) -> int:
+    """How long the network of a training trains on pictures first."""
+    return 0 if job.data != PRETRAINED else 3 if tiny else PICTURES[job.family]
+
+
+def commands(job: Job, options: argparse.Namespace, folder: Path) -> list[list[str]]:
+    """The command of a training on the set, after that of one on pictures, where there is one."""
+
+    def command(into: Path, root: Path, epochs: int, pictures: bool) -> list[str]:
+        shutil.rmtree(into, ignore_errors=True)
+        script = [sys.executable, str(EXAMPLES / SETS[job.data][0])]
+        script += arguments(job.family, job.data, options.tiny, pictures)
+        script += ["--root", str(root), "--folder", str(into), "--seed", str(job.seed), "--epochs", str(epochs)]
+        script += ["--warmup", str(max(1, epochs // 12)), "--checkpoint-seconds", "3600"]
+        return script + (["--cpu", "--precision", "no"] if options.cpu else [])  # bfloat16 is slow there
+
+    then = command(folder, options.roots[job.data], job.epochs, pictures=False)
+    if not epochs_on_pictures(job, options.tiny):
+        return [then]
+    before, pictures = folder.with_name(f"{folder.name}-pictures"), options.roots["cifar10_jpeg"] / "train"
+    first = command(before, pictures, epochs_on_pictures(job, options.tiny), pictures=True)
+    return [first, [*then, "--init", str(before / "best" / "model.safetensors")]]
+
+
 def train(job: Job, options: argparse.Namespace, gpu: str) -> dict[str, Any]:
     """Run a training and read what it left."""
     folder = options.out / job.key.replace(" ", "_").replace("/", "-")
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, str(EXAMPLES / SETS[job.data][0]), *arguments(job.family, job.data, options.tiny)]
-    command += ["--root", str(options.roots[job.data]), "--folder", str(folder), "--seed", str(job.seed)]
-    command += ["--epochs", str(job.epochs), "--warmup", str(max(1, job.epochs // 12)), "--checkpoint-seconds", "3600"]
-    command += ["--cpu", "--precision", "no"] if options.cpu else []  # bfloat16 is slow there
     threads = str(max((os.cpu_count() or 1) // options.workers, 1))
     python = os.pathsep.join(filter(None, [str(EXAMPLES.parent), os.environ.get("PYTHONPATH")]))
     around = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": threads, "PYTHONPATH": python}
     began = time.monotonic()
-    done = subprocess.run(command, env=around, capture_output=True, text=True)
+    for command in commands(job, options, folder):
+        done = subprocess.run(command, env=around, capture_output=True, text=True)
+        if done.returncode:
+            return {"error": (done.stderr.strip().splitlines() or ["?"])[-1], "wall": time.monotonic() - began}
     wall = time.monotonic() - began
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["?"])[-1], "wall": wall}
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     seconds = [float(row["seconds"]) for row in rows]
     result = json.loads((folder / "result.json").read_text())
     kept = ("accuracies", "epoch", "epochs", "parameters", "firing_rate", "device", "command")
     return {key: result[key] for key in kept} | {
+        "before": epochs_on_pictures(job, options.tiny),
         "validation_loss": float(rows[result["epoch"] - 1]["validation_loss"]),
         "seconds": sum(seconds),
         "finite": all(float(row["train_loss"]) < 1e4 for row in rows),
@@ -289,8 +213,9 @@ def table(results: dict[str, Any], sets: Sequence[str], families: Sequence[str])
             shown += "" if all(run["finite"] for run in runs) else ", diverged"
             valid = statistics.mean(100 * run["accuracies"]["validation"] for run in runs)
             run = runs[0]
+            before = f"{run['before']} + " if run.get("before") else ""
             lines.append(
-                f"| {data} | {family} | {run['parameters']:,} | {run['epochs']} | {run['gpu_seconds']:.0f} | "
+                f"| {data} | {family} | {run['parameters']:,} | {before}{run['epochs']} | {run['gpu_seconds']:.0f} | "
                 f"{run['firing_rate']:.3f} | {valid:.1f} | {shown} |"
             )
     return "\n".join(lines)

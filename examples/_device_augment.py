@@ -7,6 +7,7 @@ is read at
     A (x, y) - (u, v) shift,    A = rotation by u rotate, times shear by u shear along x, divided by 1 + u zoom
 
 bilinearly in pictures, at the nearest pixel in clips of counts; what lies outside is 0, the mean of normalised pixels.
+Elastic distortion (Simard, Steinkraus, Platt 2003) moves each place by a smooth field besides, drawn at 4 x 4 points.
 
 Before some cameras pictures move along a closed path, round by round (CIFAR10-DVS: four legs of a square, Li et al.
 2017). A frame is then like that of the same place in another round and, with its polarities exchanged, like that of the
@@ -27,6 +28,7 @@ from snnkit._suggest import nearest
 from snnkit.data import Batch, OnDevice
 
 DRAWS = 13  # uniform numbers a sample
+POINTS = 4  # of the field of elastic distortion, along each axis
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class BatchAugment:
         rotate: degrees.
         shear: shift along x by this share of y.
         zoom: share by which the size changes.
+        elastic: pixels by which a smooth field moves places, at most, along each axis.
         erase: probability of a rectangle of zeros, 2 to 25 % of the frame.
         contrast: share by which differences from the picture's mean change.
         brightness: what is added, in standard deviations.
@@ -50,6 +53,7 @@ class BatchAugment:
     rotate: float = 0.0
     shear: float = 0.0
     zoom: float = 0.0
+    elastic: float = 0.0
     erase: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
@@ -81,13 +85,19 @@ class BatchAugment:
                 f"got {steps} of {channels}. Change --steps or leave it out."
             )
 
+    def columns(self, steps: int) -> int:
+        """Uniform numbers that a sample of so many steps takes."""
+        return DRAWS + (2 * POINTS**2 if self.elastic else 0) + (steps if self.loop else 0)
+
     def __call__(self, x: Tensor, u: Tensor, mode: str) -> Tensor:
-        """The changed batch; with ``loop`` there are T more numbers a sample."""
+        """The changed batch; ``u`` has as many ``columns`` as a clip of this length takes."""
         if self.loop:
-            x = self._rounds(x, u[:, DRAWS:])
+            x = self._rounds(x, u[:, -len(x) :])
         steps, count, channels, height, width = x.shape
         signed = 2 * u - 1
         grid = F.affine_grid(self._affine(u, signed, height, width), [count, 1, height, width], align_corners=False)
+        if self.elastic:
+            grid = grid + self._field(signed[:, DRAWS : DRAWS + 2 * POINTS**2], height, width)
         x = x.transpose(0, 1).reshape(count, steps * channels, height, width)
         x = F.grid_sample(x, grid, mode, "zeros", align_corners=False)
         if self.erase:
@@ -108,6 +118,12 @@ class BatchAugment:
         x = x[drawn // 2 * loop + place, torch.arange(x.shape[1], device=x.device)]
         return torch.where(opposite[:, :, None, None, None], x.flip(2), x)
 
+    def _field(self, signed: Tensor, height: int, width: int) -> Tensor:
+        """How far each place is moved, ``[B, H, W, 2]``, in -1..1 of the frame."""
+        points = signed.view(-1, 2, POINTS, POINTS)
+        field = F.interpolate(points, (height, width), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+        return field * (2 * self.elastic / torch.tensor([width, height], device=field.device))
+
     def _affine(self, u: Tensor, signed: Tensor, height: int, width: int) -> Tensor:
         """Matrices ``[B, 2, 3]`` from places in the new frame to places in the old one, both in -1..1."""
         angle = math.radians(self.rotate) * signed[:, 0]
@@ -115,7 +131,7 @@ class BatchAugment:
         shear = self.shear * signed[:, 2]
         mirror = torch.where(u[:, 3] < self.flip, -1.0, 1.0)
         x, y = self.shift * signed[:, 4], self.shift * signed[:, 5]
-        if not (self.rotate or self.zoom or self.shear):
+        if not (self.rotate or self.zoom or self.shear or self.elastic):
             x, y = x.round(), y.round()  # no pixel is blurred
         cos, sin = angle.cos() / size, angle.sin() / size
         rows = [mirror * cos, mirror * (shear * cos - sin), 2 * x / width, sin, cos + shear * sin, 2 * y / height]
@@ -154,7 +170,7 @@ class Augmented(OnDevice):
         self.augment, self.seed, self.mode = augment, seed, mode
         steps, channels = dataset[0][0].shape[:2]
         augment.refuse(steps, channels)
-        self.columns = DRAWS + (steps if augment.loop else 0)
+        self.columns = augment.columns(steps)
         self.table = (-1, torch.empty(0))
 
     def batch(self, indices: Sequence[int]) -> Batch:

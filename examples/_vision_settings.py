@@ -33,8 +33,8 @@ class VisionSettings:
 
     on_device: tuple[str, ...] = option(
         (), "augmentation of whole batches on the device, which then holds the set, KIND=AMOUNT ...: "
-        "flip=0.5 shift=4 rotate=15 shear=0.2 zoom=0.2 erase=0.25 contrast=0.3 brightness=0.3; of events before which "
-        "pictures went round: loop=4, frames of a round"
+        "flip=0.5 shift=4 rotate=15 shear=0.2 zoom=0.2 elastic=2 erase=0.25 contrast=0.3 brightness=0.3; of events "
+        "before which pictures went round: loop=4, frames of a round"
     )  # fmt: skip
     mixup: float = option(0.0, "augmentation: a of Mixup's Beta(a, a); 0: none")
     cutmix: float = option(0.0, "augmentation: a of CutMix's; 0: none")

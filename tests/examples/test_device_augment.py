@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from _batches import Gathered, batch_loader
-from _device_augment import DRAWS, Augmented, BatchAugment
+from _device_augment import DRAWS, POINTS, Augmented, BatchAugment
 from accelerate import Accelerator
 
 from snnkit.data import Dataset, EpochSampler
@@ -51,6 +51,23 @@ def test_a_turn_by_90_degrees_of_a_square_turns_it():
     x = torch.from_numpy(Clips().frames[..., :8]).float().transpose(0, 1)
     y = BatchAugment(rotate=90)(x, u, "nearest")
     assert torch.equal(y, torch.rot90(x, 1, (-2, -1))) or torch.equal(y, torch.rot90(x, -1, (-2, -1)))
+
+
+def test_an_elastic_field_that_is_the_same_everywhere_is_a_shift():
+    u = torch.full((7, DRAWS + 2 * POINTS**2), 0.5)
+    u[:, DRAWS : DRAWS + POINTS**2] = 1.0  # along x by all of it, along y not at all
+    x, y = changed(u, elastic=2.0)
+    torch.testing.assert_close(y[..., :-2], x[..., 2:])
+    assert not y[..., -2:].any()
+
+
+def test_an_elastic_field_is_smooth_and_within_its_bounds():
+    signed = 2 * torch.rand(50, 2 * POINTS**2, generator=torch.Generator().manual_seed(1)) - 1
+    pixels = BatchAugment(elastic=3.0)._field(signed, 34, 17) * torch.tensor([17, 34]) / 2
+    assert 2.0 < pixels.abs().max() <= 3.0
+    for axis, side in ((1, 34), (2, 17)):
+        assert pixels.diff(dim=axis).abs().max() <= 2 * 3.0 * (POINTS - 1) / (side - 1) + 1e-5
+    assert not torch.equal(pixels[0], pixels[1]), "each sample has its own"
 
 
 def test_all_steps_of_a_clip_lose_the_same_rectangle():
