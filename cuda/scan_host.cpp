@@ -43,14 +43,14 @@ struct Arguments {
 
 namespace {
 
-constexpr int64_t kForwardLanes = 2048;        // x, s and the states of a step stay in the L1 cache
+constexpr int64_t kForwardLanes = 1024;        // x, s and the states of a step stay in the L1 cache
 constexpr int64_t kHistoryBytes = 1 << 19;     // states of a block in the backward: with x, an L2 of 1 MiB
 constexpr int64_t kFewestLanes = 256;          // of a block in the backward: rather than fewer, a chunk has fewer steps
 constexpr int64_t kShort = 8, kMostOfShort = 256;  // so few steps: x, history and gradients stay in the L1 cache
 constexpr int64_t kChunk = 16;                 // steps of a chunk at least
 constexpr int64_t kBlocks = 16;                // blocks for the threads to share, down to half of kFewestLanes in each
 constexpr int64_t kWide = 64 / (int64_t)sizeof(real);   // lanes of a vector register
-constexpr int64_t kAhead = 4;                  // rows asked for before they are needed
+constexpr int64_t kStrip = 4 * kWide;          // lanes between two times of asking ahead, where nothing is written
 #define COUNT(position, name) +1
 constexpr int64_t kStates = 0 STATES(COUNT);
 constexpr int64_t kMostLanes = std::clamp<int64_t>(2048 / kStates / 64 * 64, 256, 1024);  // up to 4 KiB of a float row
@@ -129,12 +129,9 @@ void start_block(const Arguments &a, real *state, int64_t stride, int64_t row, i
   (void)initial;
 }
 
-// The next rows lie a whole row of the tensor away: the hardware does not see them coming, so ask for them. Here all at
-// once, some rows ahead; the steps that write ask for the next row, a line before each vector of lanes, and also for
-// what they will write: a store that misses waits as long as a load.
-inline void ask_for(const real *row, int64_t n) {
-  for (int64_t i = 0; i < n; i += 64 / (int64_t)sizeof(real)) __builtin_prefetch(row + i);
-}
+// The next rows lie a whole row of the tensor away: the hardware does not see them coming, so ask for them, a line before
+// the lanes of this row that lie above it. To ask for a row at once would fill the core's list of lines on their way, and
+// it would compute nothing meanwhile. What will be written is asked for, too: a store that misses waits as long as a load.
 
 // One step of one lane, from the states before to those after (the same memory, or not). With write, also the output.
 template <bool write>
@@ -166,11 +163,17 @@ inline void forward_step(const Arguments &a, const Coefficients common, const re
   for (int64_t j = i; j < n; j++) forward_lane<true>(a, common, from, to, stride, x, s, first, j);
 }
 
-// The same again, for the states alone.
+// The same again, for the states alone; the next row lies x_next away.
 inline void states_step(const Arguments &a, const Coefficients common, const real *from, real *to, int64_t stride,
-                        const real *__restrict x, int64_t first, int64_t n) {
+                        const real *__restrict x, int64_t first, int64_t n, int64_t x_next) {
+  int64_t i = 0;
+  for (; i + kStrip <= n; i += kStrip) {
+    for (int64_t j = i; j < i + kStrip; j += kWide) __builtin_prefetch(x + j + x_next);
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; i++) forward_lane<false>(a, common, from, to, stride, x, nullptr, first, i);
+    for (int64_t j = i; j < i + kStrip; j++) forward_lane<false>(a, common, from, to, stride, x, nullptr, first, j);
+  }
+#pragma GCC ivdep
+  for (int64_t j = i; j < n; j++) forward_lane<false>(a, common, from, to, stride, x, nullptr, first, j);
 }
 
 }  // namespace
@@ -205,6 +208,13 @@ extern "C" void scan_forward(const Arguments *arguments) {
   }
 }
 
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+// The reverse has the most operations of all and hides behind nothing: the widest vectors, which GCC prefers nowhere.
+#pragma GCC push_options
+#pragma GCC target("prefer-vector-width=512")
+#define SNN_WIDEST
+#endif
+
 namespace {
 
 const real kNoGradient[kMostLanes] = {};
@@ -233,7 +243,7 @@ inline void backward_lane(const Arguments &a, Coefficients c, const real *__rest
 
 // The reverse of one step of a block. The gradients of SCALARS gather in kWide sums, in registers, in an order that
 // depends on n alone; from step to step they are added in float64. The rows of the next step, the one before in
-// time, lie x_next, g_next and g_x_next before these.
+// time, or of the next block, lie x_next, g_next and g_x_next before these.
 template <bool add>
 inline void backward_step(const Arguments &a, const Coefficients common, const real *__restrict before,
                           real *__restrict g, int64_t stride, const real *__restrict x, const real *__restrict g_s,
@@ -272,7 +282,7 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
     std::copy_n(state, kStates * m, starts + c * kStates * m);
     if (c + 1 < chunks)
       for (int64_t t = c * chunk; t < (c + 1) * chunk; t++)
-        states_step(a, common, state, state, m, x + t * a.x_step, first, n);
+        states_step(a, common, state, state, m, x + t * a.x_step, first, n, a.x_step);
   }
 #define ARRIVE(position, name)                                                                      \
   for (int64_t i = 0; i < n; i++)                                                                   \
@@ -287,8 +297,7 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
     else std::copy_n(starts + c * kStates * m, kStates * m, history);
     for (int64_t t = begin; t + 1 < end; t++) {
       real *const before = history + (t - begin) * kStates * m;
-      if (t + kAhead < a.steps) ask_for(x + (t + kAhead) * a.x_step, n);
-      states_step(a, common, before, before + kStates * m, m, x + t * a.x_step, first, n);
+      states_step(a, common, before, before + kStates * m, m, x + t * a.x_step, first, n, a.x_step);
     }
     for (int64_t t = end - 1; t >= begin; t--) {
 #define TRACE_GRADIENT(position, index, name)                                                       \
@@ -297,12 +306,16 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
       TRACES(TRACE_GRADIENT)
       const real *before = history + (t - begin) * kStates * m, *x_t = x + t * a.x_step;
       const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
-      const int64_t next = t > 0, x_next = next * a.x_step, g_next = a.g_s ? next * a.g_step : 0;
+      // After the first row in time come those where the next block begins, whose lanes lie behind these.
+      const auto behind = [&](int64_t rows) { return a.rows == 1 ? -n - rows : 0; };
+      const int64_t x_next = t > 0 ? a.x_step : behind(0);
+      const int64_t g_next = !a.g_s ? 0 : t > 0 ? a.g_step : behind((a.steps - 1) * a.g_step);
+      const int64_t g_x_next = t > 0 ? a.g_x_step : behind((a.steps - 1) * a.g_x_step);
       real *const g_x = a.g_x + t * a.g_x_step + here;
       if (!a.g_x_step && t + 1 < a.steps)
         backward_step<true>(a, common, before, g, m, x_t, g_s, g_x, sums, first, n, x_next, g_next, 0);
       else
-        backward_step<false>(a, common, before, g, m, x_t, g_s, g_x, sums, first, n, x_next, g_next, next * a.g_x_step);
+        backward_step<false>(a, common, before, g, m, x_t, g_s, g_x, sums, first, n, x_next, g_next, g_x_next);
     }
   }
 #define LEAVE(position, name)                                                                       \
@@ -311,6 +324,10 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
 }
 
 }  // namespace
+
+#ifdef SNN_WIDEST
+#pragma GCC pop_options
+#endif
 
 // How many chunks so many steps have, 0 for a single one: the caller sizes starts by it.
 extern "C" int64_t scan_chunks(int64_t steps) { return steps > kChunk ? parts(steps, chunk_of(steps)) : 0; }

@@ -60,6 +60,7 @@ def texts(cases: Sequence[dict[str, Any]]) -> list[str]:
         mock.patch.object(scan_operator, "implementation", lambda x: scan_cuda),
         mock.patch.object(scan_cuda, "Function", Noting),
         mock.patch.object(scan_cuda, "_kernels", {}),
+        mock.patch.object(cuda, "multiprocessors", lambda device: 132),
         mock.patch.object(Noting, "sizes", noted),
     ):
         for case in cases:
