@@ -3,7 +3,7 @@
     python benchmarks/vision_on_small_sets.py --data DIR --out runs/small_sets         on a GPU, some ten minutes
     python benchmarks/vision_on_small_sets.py --data DIR --out runs/try --tiny --cpu   whether all of it runs
 
-DIR holds ``nmnist_1100``, ``cifar10dvs_simulated`` and ``cifar10_jpeg``. 18 trainings, of at most a minute of an H200
+DIR holds ``nmnist_1100``, ``cifar10dvs_simulated`` and ``cifar10_jpeg``. 18 trainings, of about a minute of an H200
 each, then seeds 1 and 2 of the model that is best on validation in each set. On the simulated recordings each begins
 with the weights of a training on pictures as events, which counts in its minute. ``results.json`` is written after
 each, and what stands there is not done again. Several run at once on each GPU: a training's share of it is the time

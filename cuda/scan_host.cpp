@@ -129,10 +129,6 @@ void start_block(const Arguments &a, real *state, int64_t stride, int64_t row, i
   (void)initial;
 }
 
-// The next rows lie a whole row of the tensor away: the hardware does not see them coming, so ask for them, a line before
-// the lanes of this row that lie above it. To ask for a row at once would fill the core's list of lines on their way, and
-// it would compute nothing meanwhile. What will be written is asked for, too: a store that misses waits as long as a load.
-
 // One step of one lane, from the states before to those after (the same memory, or not). With write, also the output.
 template <bool write>
 inline void forward_lane(const Arguments &a, Coefficients c, const real *from, real *to, int64_t stride,
@@ -148,7 +144,10 @@ inline void forward_lane(const Arguments &a, Coefficients c, const real *from, r
   STATES(STORE)
 }
 
-// One step of a block. The rows of the next step lie x_next and s_next away.
+// One step of a block. The rows of the next step lie x_next and s_next away, a whole row of the tensor: the hardware does
+// not see them coming, so ask for them, a line before the lanes that lie above it. To ask for a row at once would fill the
+// core's list of lines on their way, and nothing would be computed meanwhile. What will be written is asked for, too: a
+// store that misses waits as long as a load.
 inline void forward_step(const Arguments &a, const Coefficients common, const real *from, real *to, int64_t stride,
                          const real *__restrict x, real *__restrict s, int64_t first, int64_t n, int64_t x_next,
                          int64_t s_next) {
@@ -209,7 +208,8 @@ extern "C" void scan_forward(const Arguments *arguments) {
 }
 
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
-// The reverse has the most operations of all and hides behind nothing: the widest vectors, which GCC prefers nowhere.
+// The reverse has the most operations of all: vectors of 64 bytes, where GCC by itself takes 32. As far as the function
+// that all of it is inlined into, which decides.
 #pragma GCC push_options
 #pragma GCC target("prefer-vector-width=512")
 #define SNN_WIDEST
@@ -306,9 +306,9 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
       TRACES(TRACE_GRADIENT)
       const real *before = history + (t - begin) * kStates * m, *x_t = x + t * a.x_step;
       const real *g_s = a.g_s ? a.g_s + t * a.g_step + row * a.g_row + first : kNoGradient;
-      // After the first row in time come those where the next block begins, whose lanes lie behind these.
-      const auto behind = [&](int64_t rows) { return a.rows == 1 ? -n - rows : 0; };
-      const int64_t x_next = t > 0 ? a.x_step : behind(0);
+      // Before the first row in time there is none: then those where the next block begins, behind these lanes.
+      const auto behind = [&](int64_t later) { return a.rows == 1 ? -n - later : 0; };
+      const int64_t x_next = t > 0 ? a.x_step : behind(a.starts ? (chunks - 1) * chunk * a.x_step : 0);
       const int64_t g_next = !a.g_s ? 0 : t > 0 ? a.g_step : behind((a.steps - 1) * a.g_step);
       const int64_t g_x_next = t > 0 ? a.g_x_step : behind((a.steps - 1) * a.g_x_step);
       real *const g_x = a.g_x + t * a.g_x_step + here;
@@ -324,10 +324,6 @@ void backward_block(const Arguments &a, const Blocking &blocking, int64_t row, i
 }
 
 }  // namespace
-
-#ifdef SNN_WIDEST
-#pragma GCC pop_options
-#endif
 
 // How many chunks so many steps have, 0 for a single one: the caller sizes starts by it.
 extern "C" int64_t scan_chunks(int64_t steps) { return steps > kChunk ? parts(steps, chunk_of(steps)) : 0; }
@@ -359,3 +355,7 @@ extern "C" void scan_backward(const Arguments *arguments) {
     SCALARS(TOTAL) LANES(KEEP)
   }
 }
+
+#ifdef SNN_WIDEST
+#pragma GCC pop_options
+#endif

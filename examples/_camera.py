@@ -19,6 +19,8 @@ def camera(texts: Sequence[str]) -> DVSCamera:
     values: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name in values:
+            raise ValueError(f"--camera has {name} twice, got {text!r}, too. Leave one out.")
         if name not in known:
             raise ValueError(f"--camera has no {name!r}.{nearest(name, known)} It takes: {', '.join(known)}.")
         try:
@@ -26,4 +28,7 @@ def camera(texts: Sequence[str]) -> DVSCamera:
         except ValueError:
             kind = "a whole number" if known[name] is int else "a number"
             raise ValueError(f"--camera expects {name}=VALUE, {kind}, got {text!r}.") from None
-    return replace(CAMERA_OF_PICTURES, **values)
+    try:
+        return replace(CAMERA_OF_PICTURES, **values)
+    except ValueError as problem:
+        raise ValueError(f"--camera: {problem}") from None

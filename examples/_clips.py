@@ -25,8 +25,9 @@ FLAGS = {
     "skip_bad=True": "--skip-bad",
     "unit_us": "--unit-us",
     "camera.dark must": "--camera dark must",
+    "size must be the sensor's (H, W)": "--sensor must be H and W",
 }
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
 LOOKED_AT = 100  # recordings whose late events are counted: the cache keeps frames alone
 FRAMINGS = ("number", "time", "window", "surface", "voxel")
 EVENT_AUGMENTS = ("event_drop", "event_rpg")  # on events, before they become frames

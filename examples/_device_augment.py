@@ -7,7 +7,8 @@ is read at
     A (x, y) - (u, v) shift,    A = rotation by u rotate, times shear by u shear along x, divided by 1 + u zoom
 
 bilinearly in pictures, at the nearest pixel in clips of counts; what lies outside is 0, the mean of normalised pixels.
-Elastic distortion (Simard, Steinkraus, Platt 2003) moves each place by a smooth field besides, drawn at 4 x 4 points.
+Elastic distortion (after Simard, Steinkraus, Platt 2003) moves each place by a field besides, drawn at 4 x 4 points
+and bilinear between them.
 
 Before some cameras pictures move along a closed path, round by round (CIFAR10-DVS: four legs of a square, Li et al.
 2017). A frame is then like that of the same place in another round and, with its polarities exchanged, like that of the
@@ -41,7 +42,7 @@ class BatchAugment:
         rotate: degrees.
         shear: shift along x by this share of y.
         zoom: share by which the size changes.
-        elastic: pixels by which a smooth field moves places, at most, along each axis.
+        elastic: pixels by which a field moves places, at most, along each axis.
         erase: probability of a rectangle of zeros, 2 to 25 % of the frame.
         contrast: share by which differences from the picture's mean change.
         brightness: what is added, in standard deviations.
@@ -121,8 +122,8 @@ class BatchAugment:
     def _field(self, signed: Tensor, height: int, width: int) -> Tensor:
         """How far each place is moved, ``[B, H, W, 2]``, in -1..1 of the frame."""
         points = signed.view(-1, 2, POINTS, POINTS)
-        field = F.interpolate(points, (height, width), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
-        return field * (2 * self.elastic / torch.tensor([width, height], device=field.device))
+        x, y = F.interpolate(points, (height, width), mode="bilinear", align_corners=True).unbind(1)
+        return torch.stack([2 * self.elastic / width * x, 2 * self.elastic / height * y], 3)
 
     def _affine(self, u: Tensor, signed: Tensor, height: int, width: int) -> Tensor:
         """Matrices ``[B, 2, 3]`` from places in the new frame to places in the old one, both in -1..1."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import shutil
 import tempfile
 import warnings
@@ -26,6 +27,7 @@ from snnkit.data.frame_store import FrameStore, write_frames
 from snnkit.data.memory import refuse_random
 from snnkit.data.user_folder import locked, user_folder
 
+_AT_ONCE = 8  # samples that a worker makes before it hands them over
 VERSION = 1  # raise it when the layout of the store, or the result of one of our transforms, changes
 
 
@@ -37,7 +39,8 @@ class DiskCache(Dataset):
         folder: where caches lie. Default: $SNNKIT_CACHE, else the user's cache folder.
         transform: applied at each access; may be random.
         seed: of the random transform.
-        workers: processes that make the samples while the cache is written; 0: this one.
+        workers: processes that make the samples while the cache is written, at most so many; 0: this one. Where
+            processes are not forked, a script that asks for some needs ``if __name__ == "__main__":``.
 
     Several processes may ask for one cache at the same time: one writes it, the others wait.
 
@@ -101,7 +104,8 @@ def _write(dataset: Dataset, path: Path, workers: int) -> None:
 def _samples(dataset: Dataset, workers: int) -> Iterator[Any]:
     """All samples, in their order."""
     own = torch.Generator()  # a loader draws its workers' seeds, from the global one otherwise
-    for batch in data.DataLoader(_Made(dataset), 16, num_workers=workers, collate_fn=list, generator=own):
+    some = min(workers, -(-len(dataset) // _AT_ONCE))
+    for batch in data.DataLoader(_Made(dataset), _AT_ONCE, num_workers=some, collate_fn=list, generator=own):
         for sample in batch:
             if isinstance(sample, Exception):
                 raise sample
@@ -109,7 +113,7 @@ def _samples(dataset: Dataset, workers: int) -> Iterator[Any]:
 
 
 class _Made(data.Dataset[Any]):
-    """Samples as a loader's workers make them, or what went wrong: a loader would add its own traceback to it."""
+    """Samples as a loader's workers make them, or what went wrong there: a loader would change its message."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -121,7 +125,12 @@ class _Made(data.Dataset[Any]):
         try:
             return self.dataset.sample(index, 0)
         except Exception as error:
-            return error
+            if data.get_worker_info() is None:
+                raise
+            try:
+                return pickle.loads(pickle.dumps(error))
+            except Exception:  # it would be lost, or wait for ever, on its way out of a worker
+                return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _damage(path: Path, samples: int) -> str | None:

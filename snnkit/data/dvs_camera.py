@@ -97,17 +97,19 @@ class DVSCamera:
                 Default: L of the first image.
 
         Raises:
-            ValueError: as of a call; ``seen`` of another shape or a threshold away.
+            ValueError: as of a call; L that is not finite; ``seen`` of another shape or a threshold away.
         """
-        log, times = np.asarray(log), np.asarray(times_us, np.float64)
+        log, times = np.asarray(log, np.float64), np.asarray(times_us, np.float64)
         _refuse_times(log, times)
+        if not np.isfinite(log).all():
+            raise ValueError("DVSCamera: log light must be finite, got inf or nan. Give the camera a dark > 0.")
         _, height, width = log.shape
         if thresholds is None:
             thresholds = self.thresholds(height, width, rng)
         if thresholds.shape != (2, height, width):
             raise ValueError(f"thresholds must be {(2, height, width)}, got {thresholds.shape}.")
         off, on = thresholds.reshape(2, -1)
-        seen = log[0] if seen is None else np.asarray(seen)
+        seen = log[0] if seen is None else np.asarray(seen, np.float64)
         if seen.shape != (height, width):
             raise ValueError(f"seen must be {(height, width)}, got {seen.shape}.")
         change = (log[0] - seen).ravel()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import os
 import sys
@@ -28,7 +29,8 @@ from snnkit.data.seed import generator
 from snnkit.data.split_rule import SplitRule
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-# Some 3,500 events a recording of CIFAR-10: a step as large as log_std = 0.25 is half a threshold.
+# Some 3,500 events a picture of CIFAR-10: a step as large as log_std = 0.25 is half a threshold. These numbers, and
+# those of Diamond, are of a simulation of CIFAR10-DVS, and fitted to no recordings.
 CAMERA_OF_PICTURES = DVSCamera(contrast=0.46, spread=0.046, refractory_us=0, noise_hz=0.05, dark=0.5)
 _LEAST_STD = 1e-3  # a flat picture's noise is not blown up beyond 1 / 1e-3
 
@@ -102,7 +104,9 @@ class MovingPictures(EventFolder):
         if len(size) != 2 or min(size) < 2:
             raise ValueError(f"size must be the sensor's (H, W), each at least 2, got {size}.")
         if not camera.dark > 0:
-            raise ValueError("camera.dark must be > 0, got 0: black has no logarithm.")
+            raise ValueError(f"camera.dark must be > 0, got {camera.dark}: black has no logarithm.")
+        if importlib.util.find_spec("PIL") is None:
+            raise ImportError("MovingPictures reads pictures with Pillow: pip install pillow.")
         self.camera, self.log_std, self.path = camera, log_std, path or Diamond()
         self.thresholds = camera.thresholds(size[0], size[1], generator(0, 0, 0))  # one sensor for all pictures
         super().__init__(root, split, rule, size, transform, seed, skip_bad=skip_bad)
@@ -143,6 +147,9 @@ class MovingPictures(EventFolder):
         return np.asarray(shown, np.float64) / 255
 
     def _try(self, index: int) -> None:
+        if self.camera.noise_hz == 0:  # a flat picture makes no events then
+            self.stored(index)
+            return
         entry = self.recordings[index].entry
         self._luminance(self.store.read(entry), entry.shown)
 

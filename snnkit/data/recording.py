@@ -49,7 +49,8 @@ def recordings(entries: Iterable[Entry], suffixes: tuple[str, ...] = SUFFIXES) -
     found = []
     for entry in entries:
         path = entry.path
-        if path.suffix.lower() not in suffixes or path.name.startswith("annotation"):  # N-Caltech101's boxes
+        boxes = suffixes == SUFFIXES and path.name.startswith("annotation")  # N-Caltech101's
+        if path.suffix.lower() not in suffixes or boxes:
             continue
         in_archive = entry.file.suffix.lower() in _ARCHIVES
         label = path.parent.name or (entry.file.stem if in_archive else "")

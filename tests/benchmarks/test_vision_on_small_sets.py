@@ -47,7 +47,7 @@ def test_recordings_that_are_few_are_trained_on_from_the_weights_that_pictures_g
         assert last[last.index("--init") + 1] == str(folder / "best" / "model.safetensors")
         assert folder != tmp_path / "run" and first[0][first[0].index("--root") + 1].endswith("cifar10_jpeg/train")
         assert first[0][first[0].index("--epochs") + 1] == str(small_sets.PICTURES["Spikformer"])
-    assert last[last.index("--root") + 1] == str(tmp_path / data) and "--init" in last or not first
+    assert last[last.index("--root") + 1] == str(tmp_path / data) and ("--init" in last) == bool(first)
 
 
 def test_pictures_of_which_there_are_recordings_stay_out():

@@ -157,6 +157,18 @@ class FailingElsewhere(MadeFrames):
         return super().stored(index, epoch)
 
 
+class Unpicklable(Exception):
+    def __init__(self, name, what):
+        super().__init__(f"{name} is {what}")
+
+
+class FailingOddly(MadeFrames):
+    """Fails in a worker with an error that does not survive its way out."""
+
+    def stored(self, index, epoch=0):
+        raise Unpicklable("recording_3.bin", "odd")
+
+
 def test_workers_make_the_same_cache_and_no_random_number_is_drawn(tmp_path):
     before = torch.get_rng_state()
     with_workers = DiskCache(Counted(), tmp_path / "a", workers=2)
@@ -171,6 +183,8 @@ def test_what_fails_in_a_worker_is_said_as_it_is(tmp_path):
     with pytest.raises(ValueError, match="^recording_3.bin is broken$"):
         DiskCache(FailingElsewhere(), tmp_path, workers=2)
     assert [each.suffix for each in tmp_path.iterdir()] == [".lock"]
+    with pytest.raises(RuntimeError, match="^Unpicklable: recording_3.bin is odd$"):
+        DiskCache(FailingOddly(), tmp_path, workers=1)
     with pytest.raises(ValueError, match="workers must be >= 0, got -1"):
         DiskCache(MadeFrames(), tmp_path, workers=-1)
 

@@ -117,9 +117,12 @@ def test_log_light_gives_the_events_of_its_light_and_a_pixel_may_have_seen_somet
     one = camera(light, times, np.random.default_rng(1), sensor)
     other = camera.of_log(np.log(light + 0.1), times, np.random.default_rng(1), sensor)
     assert np.array_equal(one, other) and len(one)
-    log = np.linspace(0, 0.15, 4).reshape(
-        4, 1, 1
-    )  # by 0.15 in 3 ms, of which 0.1 has been seen: 0.1 more is a threshold
+    log = np.linspace(0, 0.15, 4).reshape(4, 1, 1)  # by 0.15 in 3 ms; 0.1 has been seen, 0.1 more is a threshold
+    whole = QUIET.of_log(np.array([0, 2, 0]).reshape(3, 1, 1), np.arange(3) * 1000, np.random.default_rng(0))
+    assert len(whole) >= 19, "whole numbers are numbers"
+    for wrong in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="log light must be finite"):
+            QUIET.of_log(np.array([0.0, wrong, 0.0]).reshape(3, 1, 1), np.arange(3) * 1000, np.random.default_rng(0))
     seen = QUIET.of_log(log, np.arange(4) * 1000, np.random.default_rng(0), seen=np.array([[-0.1]]))
     assert seen["t"].tolist() == [2000] and seen["p"].tolist() == [1]
     assert not len(QUIET.of_log(log, np.arange(4) * 1000, np.random.default_rng(0)))

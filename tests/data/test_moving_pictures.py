@@ -231,3 +231,40 @@ def test_folders_without_pictures_or_parts_say_so(tmp_path, parts):
     (parts / "train" / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"train/empty holds no picture \(.jpg, .*Put recordings there"):
         MovingPictures(parts, "train")
+
+
+def test_noise_is_another_for_each_picture_and_hangs_on_its_bytes_alone(tmp_path):
+    noisy = DVSCamera(contrast=0.46, spread=0.0, refractory_us=0, noise_hz=20.0, dark=0.5)
+    for part in ("train", "test"):
+        for name in ("flat", "other"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number, gray in enumerate((100, 100, 101)):
+                Image.new("L", (32, 32), gray).save(tmp_path / part / name / f"{number}.png")
+    first, again, other = (MovingPictures(tmp_path, "train", size=SIZE, camera=noisy)[i][0] for i in range(3))
+    assert len(first) > 100 and same(first, again) and not same(first, other)
+
+
+def test_without_noise_a_flat_picture_is_left_out_where_bad_ones_are(parts):
+    Image.new("L", (32, 32), 255).save(parts / "train" / "coarse" / "0001.png")
+    with pytest.warns(UserWarning, match="0001.png"):
+        left = MovingPictures(parts, "train", size=SIZE, camera=QUIET, skip_bad=True)
+    assert len(left) == 5 and list(left.skipped) == ["coarse/0001.png"]
+
+
+def test_annotations_are_left_out_of_event_files_alone(parts):
+    (parts / "train" / "fine" / "0000.png").rename(parts / "train" / "fine" / "annotation_0.png")
+    assert len(MovingPictures(parts, "train", size=SIZE)) == 6
+
+
+def test_what_makes_the_events_is_in_the_key(parts, monkeypatch):
+    before = MovingPictures(parts, "train", size=SIZE).content()
+    with monkeypatch.context() as patched:
+        patched.setattr("PIL.__version__", "0.0")
+        assert MovingPictures(parts, "train", size=SIZE).content() != before
+    monkeypatch.setattr(MovingPictures, "makers", MovingPictures.makers[:1])
+    assert MovingPictures(parts, "train", size=SIZE).content() != before
+
+
+def test_thresholds_far_apart_are_no_error(parts):
+    uneven = dataclasses.replace(CAMERA_OF_PICTURES, spread=0.3)
+    assert len(MovingPictures(parts, "train", size=SIZE, camera=uneven)[0][0]) > 100

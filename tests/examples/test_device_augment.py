@@ -70,6 +70,23 @@ def test_an_elastic_field_is_smooth_and_within_its_bounds():
     assert not torch.equal(pixels[0], pixels[1]), "each sample has its own"
 
 
+def test_an_elastic_field_and_rounds_have_numbers_of_their_own():
+    steps, lanes = 8, DRAWS + 2 * POINTS**2
+    augment = BatchAugment(elastic=1e-6, loop=4)
+    assert augment.columns(steps) == lanes + steps
+    u = torch.rand(5, lanes + steps, generator=torch.Generator().manual_seed(2))
+    x = torch.rand(steps, 5, 2, 6, 6, generator=torch.Generator().manual_seed(3))
+    expected = BatchAugment(loop=4)(x, torch.cat([u[:, :DRAWS], u[:, lanes:]], 1), "bilinear")
+    torch.testing.assert_close(augment(x, u, "bilinear"), expected, atol=1e-4, rtol=0)
+
+
+def test_with_an_elastic_field_a_shift_is_no_whole_number():
+    u = torch.full((7, DRAWS + 2 * POINTS**2), 0.5)
+    u[:, 4] = 0.7  # of a shift by 1: 0.4
+    rigid, elastic = (BatchAugment(shift=1.0, elastic=e)._affine(u, 2 * u - 1, 8, 10)[0, 0, 2] for e in (0.0, 1.0))
+    assert rigid == 0 and elastic == pytest.approx(2 * 0.4 / 10)
+
+
 def test_all_steps_of_a_clip_lose_the_same_rectangle():
     x, y = changed(erase=1.0)
     lost = (x > 0) & (y == 0)

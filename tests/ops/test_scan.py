@@ -355,3 +355,16 @@ def test_without_a_compiler_one_warning_with_the_remedy(tmp_path):
     said, result = answer.stdout.splitlines()
     assert said.startswith("reference (cpu: no C++ compiler works") and "install g++" in said
     assert result.startswith("[0.0, 1.0, 0.0, 1.0]") and result.count("no C++ compiler works") == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("neuron", [LIF(), TwoStates()], ids=lambda n: type(n).__name__)
+def test_where_there_are_vectors_of_64_bytes_the_reverse_takes_them(tmp_path, neuron):
+    by = cpu.compiler()
+    ask = subprocess.run([*by.command, *by.flags, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, text=True)
+    if "__AVX512F__" not in ask.stdout or "__clang__" in ask.stdout:
+        pytest.skip("no AVX-512, or a compiler that knows no preference")
+    (tmp_path / "scan.cpp").write_text(scan_cpu.text(plan_of(neuron).program, torch.float32, "", ()))
+    command = [*by.command, "-O3", *by.flags, *cpu.REQUIRED, "-S", "-o", str(tmp_path / "scan.s")]
+    subprocess.run([*command, str(tmp_path / "scan.cpp")], check=True)
+    assert (tmp_path / "scan.s").read_text().count("zmm") > 50
