@@ -66,6 +66,8 @@ class BatchAugment:
         known, amounts = [f.name for f in fields(cls)], {}
         for text in texts:
             name, _, amount = text.partition("=")
+            if name in amounts:
+                raise ValueError(f"--on-device has {name} twice, got {text!r}, too. Leave one out.")
             if name not in known:
                 raise ValueError(f"--on-device has no {name!r}.{nearest(name, known)} It takes: {', '.join(known)}.")
             try:

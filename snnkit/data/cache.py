@@ -8,6 +8,7 @@ with its process, and renamed when it is whole: a killed run leaves nothing that
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -66,6 +67,11 @@ class DiskCache(Dataset):
         root = Path(folder).expanduser() if folder is not None else user_folder("frames")
         self.path = root / self.key
         if not self.path.exists() or _damage(self.path, len(self)):
+            if workers and getattr(multiprocessing.current_process(), "_inheriting", False):
+                raise RuntimeError(  # it would wait for its parent, which waits for it
+                    "DiskCache(workers=...): this process was started to make samples, and runs the script that asked "
+                    'for it. Put the script\'s own lines under `if __name__ == "__main__":`, or give workers=0.'
+                )
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 with locked(root / f"{self.key}.lock"):

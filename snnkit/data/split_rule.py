@@ -128,7 +128,9 @@ class Given(SplitRule):
     def __call__(self, recordings: Sequence[Recording]) -> np.ndarray:
         """TRAIN, TEST, or UNUSED for what is given for neither."""
         if not any(each.given for each in recordings):
-            raise ValueError("Split given: no folder, archive or list called train or test; name another rule.")
+            raise ValueError(
+                "Split given: no folder, archive or list called train or test; name another rule, such as random-0."
+            )
         return np.array([{"train": TRAIN, "test": TEST}.get(each.given, UNUSED) for each in recordings])
 
 

@@ -189,6 +189,13 @@ def test_what_fails_in_a_worker_is_said_as_it_is(tmp_path):
         DiskCache(MadeFrames(), tmp_path, workers=-1)
 
 
+def test_a_process_that_runs_the_script_again_to_make_samples_does_not_wait_for_its_parent(tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(RuntimeError, match="under `if __name__"):
+        DiskCache(MadeFrames(), tmp_path, workers=2)
+    assert len(DiskCache(MadeFrames(), tmp_path)) == 6, "without workers there is nobody to wait for"
+
+
 def _build(folder, ready, results):
     ready.wait(60)
     cache = DiskCache(Unhurried(), folder)

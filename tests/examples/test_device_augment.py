@@ -143,6 +143,11 @@ def test_an_amount_that_cannot_be_is_refused(text, message):
         BatchAugment.parsed([text])
 
 
+def test_an_amount_given_twice_is_refused():
+    with pytest.raises(ValueError, match="--on-device has elastic twice, got 'elastic=3', too"):
+        BatchAugment.parsed(["elastic=2", "flip=0.5", "elastic=3"])
+
+
 def test_frames_that_are_no_whole_rounds_are_refused():
     with pytest.raises(ValueError, match=r"loop=4 needs .* that it divides, of two polarities, got 3 of 2"):
         Augmented(Clips(), torch.device("cpu"), BatchAugment(loop=4), 3, "nearest")
