@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from _keyed import keyed
 from torch import Tensor
 from torch.nn import functional as F
 
-from snnkit._suggest import nearest
 from snnkit.data import Batch, OnDevice
 
 DRAWS = 13  # uniform numbers a sample
@@ -63,19 +63,10 @@ class BatchAugment:
     @classmethod
     def parsed(cls, texts: Sequence[str]) -> "BatchAugment":
         """From ``["flip=0.5", "shift=4"]``."""
-        known, amounts = [f.name for f in fields(cls)], {}
-        for text in texts:
-            name, _, amount = text.partition("=")
-            if name in amounts:
-                raise ValueError(f"--on-device has {name} twice, got {text!r}, too. Leave one out.")
-            if name not in known:
-                raise ValueError(f"--on-device has no {name!r}.{nearest(name, known)} It takes: {', '.join(known)}.")
-            try:
-                amounts[name] = float(amount)
-            except ValueError:
-                raise ValueError(f"--on-device expects {name}=AMOUNT, a number, got {text!r}.") from None
-            if not 0 <= amounts[name] < math.inf:
-                raise ValueError(f"--on-device {name} must be >= 0 and finite, got {amount}.")
+        amounts = keyed("--on-device", texts, dict.fromkeys((f.name for f in fields(cls)), float))
+        for name, amount in amounts.items():
+            if not 0 <= amount < math.inf:
+                raise ValueError(f"--on-device {name} must be >= 0 and finite, got {amount:g}.")
         if amounts.get("loop", 0.0) % 2:
             raise ValueError(f"--on-device loop must be even, with an opposite to each frame, got {amounts['loop']:g}.")
         return cls(**amounts)

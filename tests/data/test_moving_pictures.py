@@ -99,6 +99,7 @@ def test_a_bright_edge_that_moves_left_and_right_makes_on_and_off_events_where_i
         assert (events["p"][legs == leg] == bright).all() and (legs == leg).sum() > 64, leg
     first = events[legs == 0]
     middle = [np.median(first["t"][first["x"] == x]) for x in (31, 30)]  # it comes by from the right to the left
+    # 2 pixels a leg; medians over 64 pixels, each of which begins somewhere within half a threshold.
     assert middle[0] < middle[1] and middle[1] - middle[0] == pytest.approx(LEG_US / 2, rel=0.1)
 
 
@@ -123,7 +124,8 @@ def test_a_flat_picture_makes_no_events_without_noise_and_only_noise_with_it(bor
     flat, path = np.full((56, 56), 0.3), Diamond(border=border)
     assert len(events_of(flat, path=path)) == 0
     noisy = dataclasses.replace(QUIET, noise_hz=10.0)
-    assert len(events_of(flat, noisy, path)) == pytest.approx(10 * 0.2 * 64 * 64, rel=0.1)
+    count = 10 * 0.2 * 64 * 64  # a Poisson number
+    assert abs(len(events_of(flat, noisy, path)) - count) < 5 * count**0.5
 
 
 def test_the_edge_of_a_picture_makes_events_before_its_mean_alone():
@@ -143,6 +145,7 @@ def test_log_std_brings_all_pictures_to_one_contrast(tmp_path):
         for scale in (None, 0.25, 0.5)
     }
     assert made[None][1] > 10 * made[None][0]
+    # The same grains, but their logarithms are rounded to 1/255 of the light: 40 levels of it and 200 differ a little.
     assert made[0.25][0] == pytest.approx(made[0.25][1], rel=0.15) and made[0.5][0] > 1.5 * made[0.25][0]
 
 
