@@ -49,7 +49,7 @@ FEWER = {
 # part, moved before the camera model. Recordings 0 to 99 of a class are its pictures 0 to 99: those stay out.
 PRETRAINED = "cifar10dvs_simulated"
 PICTURES = {
-    "Spikformer": 55, "Spike-driven Transformer": 55, "Meta-SpikeFormer": 28, "Max-Former": 32, "Max-ResNet-18": 45,
+    "Spikformer": 52, "Spike-driven Transformer": 55, "Meta-SpikeFormer": 27, "Max-Former": 27, "Max-ResNet-18": 42,
     "QSD-Transformer": 30,
 }  # fmt: skip
 AS_EVENTS = "--dataset pictures --split ids:100-489/490-499 --validation 0.05"
