@@ -49,6 +49,7 @@ constexpr int64_t kFewestLanes = 256;          // of a block in the backward: ra
 constexpr int64_t kShort = 8, kMostOfShort = 256;  // so few steps: x, history and gradients stay in the L1 cache
 constexpr int64_t kChunk = 16;                 // steps of a chunk at least
 constexpr int64_t kBlocks = 16;                // blocks for the threads to share, down to half of kFewestLanes in each
+constexpr int64_t kBlocksOfThread = 4;         // as many a thread are enough, where the blocks change no bit of a sum
 constexpr int64_t kWide = 64 / (int64_t)sizeof(real);   // lanes of a vector register
 constexpr int64_t kStrip = 4 * kWide;          // lanes between two times of asking ahead, where nothing is written
 #define COUNT(position, name) +1
@@ -100,7 +101,8 @@ struct Blocking {
     chunk = a.starts || room / whole < kFewestLanes ? chunk_of(a.steps) : whole;
     lanes = std::max<int64_t>(kFewestLanes, room / (2 * chunk) / 64 * 64);
     lanes = std::min<int64_t>(lanes, a.steps <= kShort ? kMostOfShort : kMostLanes);
-    const int64_t share = (parts(std::max<int64_t>(a.lanes, 1) * a.segments, kBlocks) + 63) / 64 * 64;
+    const int64_t blocks = kTensors ? kBlocks : std::min<int64_t>(kBlocks, kBlocksOfThread * a.threads);
+    const int64_t share = (parts(std::max<int64_t>(a.lanes, 1) * a.segments, blocks) + 63) / 64 * 64;
     lanes = std::min<int64_t>(lanes, std::max<int64_t>(share, kFewestLanes / 2));
     lanes = std::min<int64_t>(lanes, (std::max<int64_t>(a.lanes, 1) + 63) / 64 * 64);
   }
