@@ -30,6 +30,7 @@ from snnkit.data import Batch, OnDevice
 
 DRAWS = 13  # uniform numbers a sample
 POINTS = 4  # of the field of elastic distortion, along each axis
+MOST = {"flip": 1.0, "erase": 1.0, "contrast": 1.0, "zoom": 0.9, "rotate": 180.0}  # more has no meaning
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class BatchAugment:
         for name, amount in amounts.items():
             if not 0 <= amount < math.inf:
                 raise ValueError(f"--on-device {name} must be >= 0 and finite, got {amount:g}.")
+            if amount > MOST.get(name, math.inf):
+                raise ValueError(f"--on-device {name} must be at most {MOST[name]:g}, got {amount:g}.")
         if amounts.get("loop", 0.0) % 2:
             raise ValueError(f"--on-device loop must be even, with an opposite to each frame, got {amounts['loop']:g}.")
         return cls(**amounts)

@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if settings.on_device or not settings.workers:
             data = Data(*(on_device(part, device) for part in data))
         classes = len(data.train.classes)
-        model = build_model(settings, data.test[0][0].shape[1], classes, device)
+        model = build_model(settings, data.test[0][0].shape[1], classes, device, resumed is not None)
         sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
         optimizer, schedule = build_optimizer(model, settings, sampler.batches)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator, narrow=True)

@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if settings.on_device or not settings.workers:
             data = Data(*(on_device(part, device) for part in data))
         classes = len(data.train.classes)
-        model = build_model(settings, 3, classes, device)
+        model = build_model(settings, 3, classes, device, resumed is not None)
         teacher, s = None, settings
         if s.teacher:
             teacher = Teacher(s.teacher, s.teacher_weights, classes, s.mean, s.std).to(device)

@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from snnkit import __version__
 from snnkit.equations import LIF
-from snnkit.ops import cache, cpu, cuda, delay, delayed_sum, nvrtc, path, scan
+from snnkit.ops import cache, cpu, cuda, delay, delayed_sum, nvrtc, path, recurrent, scan
 from snnkit.ops.reference import reference
 
 
@@ -88,7 +87,7 @@ def _gpu_part(name: str, trouble: cuda.Trouble) -> Finding:
 
 def _cupy() -> Finding:
     major = cuda.cuda_major()
-    wheels = sorted({name for d in metadata.distributions() if re.match("cupy(-cuda|-rocm|$)", name := d.name or "")})
+    wheels = cuda.cupy_wheels()
     if len(wheels) > 1:
         remedy = f"pip uninstall -y {' '.join(wheels)} && pip install cupy-cuda{major}x"
         return Finding("cupy", f"installed more than once: {', '.join(wheels)}", remedy, broken=True)
@@ -106,10 +105,14 @@ def _driver() -> Finding:
     there = cuda.driver()
     if there is None:
         return Finding("driver", "none: no NVIDIA GPU here, or its driver is not installed")
+    found = f"knows CUDA {there.version}"
     with suppress(OSError):
         version = re.search(r"\d+\.\d+(\.\d+)?", Path("/proc/driver/nvidia/version").read_text())
-        return Finding("driver", f"{version[0] if version else 'of unknown version'}, knows CUDA {there.version}")
-    return Finding("driver", f"knows CUDA {there.version}")
+        found = f"{version[0] if version else 'of unknown version'}, {found}"
+    if there.error:
+        remedy = "restart the machine; if that does not help, install NVIDIA's driver again, all parts of one version"
+        return Finding("driver", f"{found}, and does not start: {there.error}", remedy, broken=True)
+    return Finding("driver", found)
 
 
 def _nvrtc() -> Finding:
@@ -193,7 +196,12 @@ def self_test() -> Iterator[Finding]:
 
 
 def _scan_trial(device: torch.device) -> str:
-    neuron, noise = LIF(tau=2.0), torch.Generator().manual_seed(0)
+    # Kernels multiply where tau is a power of two, and divide where it is not.
+    return _same_as_reference(LIF(tau=2.0), device) or _same_as_reference(LIF(tau=3.7), device)
+
+
+def _same_as_reference(neuron: LIF, device: torch.device) -> str:
+    noise = torch.Generator().manual_seed(0)
     start = (3 * torch.rand(9, 3, 50, generator=noise)).to(device)
     weight = torch.rand(9, 3, 50, generator=noise).to(device)
     results = []
@@ -236,5 +244,6 @@ OPS = (
     Op("scan", lambda device: path(LIF(), torch.zeros(1, 1, 1, device=device)), _scan_trial),
     Op("delay_kernel", lambda d: delay.path(torch.zeros(1, 1, 1, device=d), delay.Gauss()), _delay_trial),
     Op("delayed_sum 512x512x31", _sum_path, None),
+    Op("recurrent_scan", lambda device: recurrent.path(torch.zeros(1, 1, 1, device=device)), None),
 )
 """The ops under test; a new op with a compiled form adds its line."""

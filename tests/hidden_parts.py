@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from importlib import metadata
 
 import pytest
 import torch
@@ -42,10 +43,12 @@ def cupy_raises(patch: pytest.MonkeyPatch, error: ImportError, version: str = "1
     patch.setattr(sys, "meta_path", [_Refusing(error), *sys.meta_path])
 
 
-def cupy_for_cuda(patch: pytest.MonkeyPatch, built: int, version: str = "13.0") -> None:
+def cupy_for_cuda(patch: pytest.MonkeyPatch, built: int, version: str | None = "13.0") -> None:
     """A CuPy that imports and says that it was built for the CUDA ``built``, such as 12090."""
     torch_for_cuda(patch, version)
     _forget_cupy(patch)
+    wheel = types.SimpleNamespace(name=f"cupy-cuda{built // 1000}x")
+    patch.setattr(metadata, "distributions", lambda: iter([wheel]))
     parts = _DRIVER.split(".")
     for name in ("cupy", "cupy.cuda", "cupy.cuda.function", *(".".join(parts[: k + 1]) for k in range(len(parts)))):
         patch.setitem(sys.modules, name, types.ModuleType(name))

@@ -59,6 +59,7 @@ def test_on_a_sound_machine_every_part_is_named_with_its_version_and_nothing_is_
     assert cpu.compiler().version in line(out, "C++ compiler") and "-ffp-contract=off" in line(out, "C++ compiler")
     assert "writable" in line(out, "cache") and line(out, "GPU").split() == ["GPU", "none"]
     assert len(line(out, "delayed_sum 512x512x31 on cpu").split()) > 4
+    assert line(out, "recurrent_scan on cpu").endswith("cpu: a compiled loop")
     tested = out[out.index("Compiled kernels") :]
     assert "equal" in line(tested, "scan on cpu") and "equal" in line(tested, "delay_kernel on cpu")
 
@@ -90,6 +91,26 @@ def test_a_cupy_for_another_cuda_is_broken_without_a_gpu_too(capsys, monkeypatch
     status, out = examine(capsys)
     assert status == 1 and "cupy was made for CUDA 12.9, PyTorch for CUDA 13.0" in line(out, "cupy")
     assert "\n  pip uninstall -y cupy-cuda12x && pip install cupy-cuda13x" in out
+
+
+def test_beside_a_torch_without_cuda_any_cupy_will_do(whole, capsys, monkeypatch):
+    cupy_for_cuda(monkeypatch, 12090, None)
+    status, out = examine(capsys)
+    assert status == 0 and "built for CUDA 12.9" in line(out, "cupy") and "Nothing to mend" in out
+
+
+def test_half_a_cupy_is_broken_and_put_in_place_again(capsys, monkeypatch):
+    cupy_raises(monkeypatch, ModuleNotFoundError("No module named 'cupy.cuda'", name="cupy.cuda"))
+    status, out = examine(capsys)
+    assert status == 1 and "cupy does not import" in line(out, "cupy")
+    assert "\n  pip install --force-reinstall cupy-cuda13x" in out
+
+
+def test_a_driver_that_does_not_start_is_broken(whole, capsys, monkeypatch):
+    monkeypatch.setattr(cuda, "driver", lambda: cuda.Driver("13.0", 0, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"))
+    status, out = examine(capsys)
+    assert status == 1 and "does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" in line(out, "driver")
+    assert "restart the machine" in out[out.index("To mend") :]
 
 
 def test_two_wheels_of_cupy_are_broken(whole, capsys, monkeypatch):
@@ -127,6 +148,17 @@ def test_a_kernel_that_computes_something_else_is_broken(whole, capsys, monkeypa
     status, out = examine(capsys)
     tested = out[out.index("Compiled kernels") :]
     assert status == 1 and "BROKEN: 1 of 1350 spikes differ" in line(tested, "scan on cpu")
+
+
+def test_a_kernel_that_divides_wrongly_is_broken(whole, capsys, monkeypatch):
+    def inexact(neuron, x, state):
+        s, last, traces = doctor.reference(neuron, x, state)
+        return s, {"v": last["v"] * (1.0 + 1e-6 * (neuron.tau == 3.7))}, traces
+
+    monkeypatch.setattr(doctor, "scan", inexact)
+    monkeypatch.setattr(doctor, "path", lambda *_: "cpu")
+    status, out = examine(capsys)
+    assert status == 1 and "or states do" in line(out[out.index("Compiled kernels") :], "scan on cpu")
 
 
 def test_a_wrong_gradient_and_an_error_in_the_trial_are_broken(whole, capsys, monkeypatch):

@@ -27,7 +27,8 @@ def event_rpg(sensor: Sensor, flip: bool) -> OneOf:
 
     The longer ``EventAugment`` that lies in Max-Former's repository, where no training uses it, is another list: drops
     by time, noise, a tilt of time, shifts of each event, flips in y and time, and wider ranges (rotation to pi / 2,
-    translation to 0.6, shear to 1, scale 0.2 to 2). Put such a list together with ``OneOf`` and the same operations.
+    translation to 0.6, shear to 1, scale 0.2 to 2). ``OneOf`` makes such a list of the operations that are here; noise,
+    the tilt of time, shifts of each event and flips in y and time are not.
     """
     return OneOf(
         None,

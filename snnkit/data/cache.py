@@ -1,8 +1,9 @@
 """Frames on disk: a data set after its fixed transform, written once, read through a memory map.
 
-The folder's name is a hash of the content of the data, of every argument and the source of the transform, and of
-the versions: another binning is another folder, never an old frame. A cache is written aside, under a lock that dies
-with its process, and renamed when it is whole: a killed run leaves nothing that a later one would believe.
+The folder's name is a hash of the content of the data, of every argument and the source of the transform, and of a
+version that is raised where framing comes to compute something else: another binning is another folder, never an old
+frame. A cache is written aside, under a lock that dies with its process, and renamed when it is whole: a killed run
+leaves nothing that a later one would believe.
 """
 
 from __future__ import annotations

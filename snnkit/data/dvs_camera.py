@@ -70,11 +70,15 @@ class DVSCamera:
             thresholds: those of a sensor that is used more than once, see ``thresholds``.
 
         Raises:
-            ValueError: shapes that do not fit, times that do not increase (by 1 us), light < 0 or not finite.
+            ValueError: shapes that do not fit, times that do not increase (by 1 us), light < 0 or not finite, whole
+                numbers, which are gray levels.
         """
         images = np.asarray(images)
         if images.ndim != 3:
             raise ValueError(f"DVSCamera takes at least two images [F, H, W], got shape {images.shape}.")
+        if not np.issubdtype(images.dtype, np.floating):
+            remedy = "Gray levels of 0..255 become light by (levels / 255) ** 2.2."
+            raise ValueError(f"DVSCamera takes light as floating numbers, got {images.dtype}. {remedy}")
         light = images + np.float64(self.dark)
         if not (np.isfinite(light) & (light > 0)).all():
             raise ValueError(f"DVSCamera: light must be finite and above -dark = {-self.dark}, got {images.min()}.")

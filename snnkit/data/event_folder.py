@@ -40,7 +40,8 @@ class EventFolder(Dataset):
             of such. SpikingJelly's tree with ``events_np`` is read as it is.
         split: "train" or "test"; a validation part comes out of the first, with ``split_stratified`` and ``Part``.
         rule: how the two are told apart, a name of ``split_rule.py``: ``sj-9-1``, ``tebn``, ``ids:0-99/100-119``,
-            ``random-0``, ``given``.
+            ``random-0``, ``given``. Default: ``given`` where folders or archives are called train or test, else
+            ``random-0``.
         size: the sensor's (H, W).
         transform, seed: as of each data set.
         outside: what becomes of events outside the sensor: ``refuse_outside``, ``clip_outside`` or ``drop_outside``.
@@ -76,7 +77,7 @@ class EventFolder(Dataset):
         self,
         root: str | os.PathLike[str],
         split: str,
-        rule: str | SplitRule = "random-0",
+        rule: str | SplitRule | None = None,
         size: tuple[int, int] = (128, 128),
         transform: Transform | None = None,
         seed: int = 0,
@@ -86,7 +87,8 @@ class EventFolder(Dataset):
     ) -> None:
         if split not in _PARTS:
             raise ValueError(f"split must be 'train' or 'test', got {split!r}; hold a validation part out of 'train'.")
-        self.root, self.split, self.rule = Path(root).expanduser(), split, split_rule(rule)
+        wanted = None if rule is None else split_rule(rule)
+        self.root, self.split = Path(root).expanduser(), split
         self.size, self.sensor = tuple(size), (2, *size)
         self.outside, self.unit_us, self.skipped = outside, unit_us, dict[str, str]()
         self.store = self._opened()
@@ -94,6 +96,7 @@ class EventFolder(Dataset):
         if not found:
             raise FileNotFoundError(f"No recordings of {self.title} in {self.root.absolute()}. {self.hint}")
         classes = self._checked_classes(found)
+        self.rule = wanted or split_rule("given" if any(each.given for each in found) else "random-0")
         parts = self.rule(found)
         self._refuse_empty_parts(found, parts)
         self.counts = {name: int((parts == code).sum()) for name, code in (*_PARTS.items(), ("unused", UNUSED))}
@@ -189,6 +192,7 @@ class EventFolder(Dataset):
             if len(there) < 2:
                 raise ValueError(f"{self.root} holds the class {there[0]} alone; a set has a folder for each class.")
             self._refuse_empty_folders(found)
+            self._refuse_nested_folders(found)
             return there
         foreign = [name for name in there if name not in self.known_classes]
         missing = [name for name in self.known_classes if name not in there]
@@ -212,6 +216,19 @@ class EventFolder(Dataset):
                         f"{folder.absolute()} holds no {self.file} ({', '.join(self.suffixes)}), the folders beside it "
                         "are classes. Put recordings there, or remove it."
                     )
+
+    def _refuse_nested_folders(self, found: Sequence[Recording]) -> None:
+        """Folders of recordings in different folders: which of them are the classes cannot be told."""
+        first: dict[tuple[str, Path], Recording] = {}
+        for each in found:
+            folder = each.entry.path.parent
+            inside = each.entry.file if each.entry.file.suffix.lower() not in self.suffixes else self.root
+            seen = first.setdefault((each.given, inside), each).entry.path.parent
+            if folder.name and seen.name and folder.parent != seen.parent:
+                raise ValueError(
+                    f"{self.root}: {seen} and {folder} hold recordings and do not lie side by side, so it is unknown "
+                    "which folders are the classes. Put the recordings of a class into one folder beside the others."
+                )
 
     def _refuse_empty_parts(self, found: Sequence[Recording], parts: np.ndarray) -> None:
         """A rule that leaves a class out of one part is a mistake; a given split is as it was given."""

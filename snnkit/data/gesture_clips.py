@@ -49,7 +49,7 @@ def _cut(store: EventStore, long: list[Entry], classes: Sequence[str]) -> list[R
     given = {}
     for part in ("train", "test"):
         if named := lists.get(f"trials_to_{part}.txt"):
-            given.update(dict.fromkeys(store.read(named).decode().split(), part))
+            given.update(dict.fromkeys(_text(store, named).split(), part))
     missing = sorted(set(given) - {each.path.name for each in long})
     if missing:
         raise ValueError(f"{missing[0]} is in the set's list and not in its folder; so are {len(missing) - 1} others.")
@@ -70,16 +70,23 @@ def _cut(store: EventStore, long: list[Entry], classes: Sequence[str]) -> list[R
 
 def _rows(store: EventStore, table: Entry) -> list[tuple[int, int, int]]:
     rows = []
-    for number, line in enumerate(store.read(table).decode().split()):
+    for number, line in enumerate(filter(str.strip, _text(store, table).splitlines())):
         if number == 0 and line.startswith("class"):
             continue
-        fields = line.split(",")
+        fields = [field.strip() for field in line.split(",")]
         if len(fields) != 3 or not all(field.isdigit() for field in fields) or int(fields[1]) >= int(fields[2]):
             raise ValueError(f"{table.shown}, line {number + 1}: expected class,start,end in us, got {line!r}.")
         rows.append((int(fields[0]), int(fields[1]), int(fields[2])))
     if not rows:
         raise ValueError(f"{table.shown} lists no clips; expected lines of class,start,end in us: a broken copy.")
     return rows
+
+
+def _text(store: EventStore, entry: Entry) -> str:
+    try:
+        return store.read(entry).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{entry.shown} is no list of text ({error.reason}): broken, or another file.") from error
 
 
 def _label(text: str, classes: Sequence[str], entry: Entry, first: int) -> str:

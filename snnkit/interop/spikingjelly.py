@@ -143,7 +143,10 @@ class Swapped(nn.Module):
     def _scan(self, plan: Plan, x: Tensor, v: Any, record: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Spikes, last membrane and, if asked for, all membranes."""
         parameters = {"q": _real(self.w).sigmoid()} if plan.program.tensors else {}
-        state = None if isinstance(v, float) else {"v": v}
+        if isinstance(v, float):
+            state = None if v == plan.initial[0] else {"v": x.new_full(x.shape[1:], v)}
+        else:
+            state = {"v": v}
         found = run(plan, parameters, x, state, ("v",) if record else (), None, final=True)
         return found.output, found.state["v"], found.traces.get("v")
 

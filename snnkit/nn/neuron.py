@@ -286,6 +286,9 @@ def neuron_module(equation: type[Equation]) -> type[Neuron]:
     >>> neuron_module(Mine)()
     Mine()
     """
+    if not (isinstance(equation, type) and issubclass(equation, Equation)):
+        got = equation.__name__ if isinstance(equation, type) else f"an object of {type(equation).__name__}"
+        raise TypeError(f"neuron_module takes a class of equations, such as equations.LIF or your own, got {got}.")
     if equation not in _made:
         text = f"{equation.__doc__}\n\nLayer on ``[T, B, ...]``; see ``Neuron`` for its arguments."
         members = {"equation": equation, "__doc__": text, "__module__": __name__}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import struct
 import threading
 import warnings
+from importlib import metadata
 from typing import NamedTuple
 
 import torch
@@ -171,15 +173,20 @@ def cupy_trouble() -> Trouble | None:
         built = driver.get_build_version()
     except Exception as error:  # whatever a broken installation raises
         said = said_by(error)
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("cupy"):
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             return Trouble(f"cupy is not installed ({said})", remedy, True)
         return Trouble(f"cupy does not import ({said})", f"pip install --force-reinstall cupy-cuda{major}x")
-    if str(built // 1000) != major:
+    if torch.version.cuda is not None and str(built // 1000) != major:
         return Trouble(
             f"cupy was made for CUDA {cuda_version(built)}, PyTorch for CUDA {torch.version.cuda}",
-            f"pip uninstall -y cupy-cuda{built // 1000}x && {remedy}",
+            f"pip uninstall -y {' '.join(cupy_wheels()) or f'cupy-cuda{built // 1000}x'} && {remedy}",
         )
     return None
+
+
+def cupy_wheels() -> list[str]:
+    """The names under which CuPy is installed: one at most, if all is well."""
+    return sorted({name for d in metadata.distributions() if re.match("cupy(-cuda|-rocm|$)", name := d.name or "")})
 
 
 def nvrtc_trouble() -> Trouble | None:
@@ -229,10 +236,14 @@ def cuda_version(number: int) -> str:
 
 
 class Driver(NamedTuple):
-    """NVIDIA's driver: the newest CUDA that it knows, such as ``13.0``, and the number of GPUs that it shows."""
+    """NVIDIA's driver: the newest CUDA that it knows, such as ``13.0``, the number of GPUs that it shows, its error."""
 
     version: str
     gpus: int
+    error: str = ""
+
+
+_NO_DEVICE = 100  # of cuInit: the driver works, and there is no GPU, or none is to be seen
 
 
 @functools.cache
@@ -244,9 +255,14 @@ def driver() -> Driver | None:
     except OSError:
         return None
     there.cuDriverGetVersion(ctypes.byref(version))
-    if there.cuInit(0) == 0:
+    status = there.cuInit(0)
+    if status == 0:
         there.cuDeviceGetCount(ctypes.byref(gpus))
-    return Driver(cuda_version(version.value), gpus.value)
+    if status in (0, _NO_DEVICE):
+        return Driver(cuda_version(version.value), gpus.value)
+    said = ctypes.c_char_p()
+    there.cuGetErrorName(status, ctypes.byref(said))
+    return Driver(cuda_version(version.value), 0, (said.value or b"").decode() or f"CUDA error {status}")
 
 
 def said_by(error: BaseException) -> str:

@@ -91,6 +91,7 @@ def test_thresholds_differ_between_pixels_by_the_spread_and_stay_positive():
     [
         (np.ones((3, 4)), [0, 1, 2], r"\[F, H, W\], got shape \(3, 4\)"),
         (np.ones((1, 3, 4)), [0], "at least two images"),
+        (np.ones((2, 3, 4), np.uint8), [0, 1], r"got uint8. Gray levels .* \(levels / 255\) \*\* 2.2"),
         (np.ones((2, 3, 4)), [0, 1, 2], "one time an image, 2"),
         (np.ones((2, 3, 4)), [5, 5], "must increase"),
         (np.ones((3, 3, 4)), [0, 1e-3, 2e-3], "at least 1 us apart, got 0.001 us. Times in seconds"),

@@ -102,6 +102,12 @@ def test_lists_that_do_not_fit_are_named(tmp_path):
         table.write_text(HEAD + bad)
         with pytest.raises(ValueError, match=f"user23_led_labels.csv: {message}"):
             DVSGesture(root, "train")
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="user23_led_labels.csv is no list of text"):
+        DVSGesture(root, "train")
+    table.write_text("\ufeffclass, startTime_usec, endTime_usec\n3, 9, 10\n", encoding="utf-8")
+    found = [each for each in DVSGesture(root, "train").recordings if each.entry.path.stem == "user23_led"]
+    assert [(each.start_us, each.end_us) for each in found] == [(9, 10)]
     for bad in ("3,9,9\n", "3,9\n", "3;9;10\n", "x,9,10\n"):
         table.write_text(HEAD + bad)
         with pytest.raises(ValueError, match="user23_led_labels.csv, line 2: expected class,start,end in us, got"):

@@ -366,3 +366,28 @@ def test_the_real_nmnist_recordings_have_the_counts_of_their_description():
     assert np.bincount(train.labels).tolist() == [97, 116, 99, 93, 105, 92, 94, 117, 87, 100]
     assert np.bincount(test.labels).tolist() == [8, 14, 8, 11, 14, 7, 10, 15, 2, 11]
     assert max(len(events) for events, _ in test) == 6326
+
+
+def write_npz(*paths):
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(npz_bytes(made_rows(number)))
+
+
+@pytest.mark.parametrize(
+    "inner", [("cat/day1", "dog/day2"), ("cat/day1", "dog/day1", "cat/day2"), ("cat", "dog", "cat/more")]
+)
+def test_class_folders_that_do_not_lie_side_by_side_are_refused(tmp_path, inner):
+    write_npz(*(tmp_path / folder / f"{10 * k + i}.npz" for k, folder in enumerate(inner) for i in range(10)))
+    with pytest.raises(ValueError, match="do not lie side by side, so it is unknown which folders are the classes"):
+        EventFolder(tmp_path, "train")
+
+
+def test_folders_called_train_and_test_are_the_parts_unless_a_rule_is_named(tmp_path):
+    folders = [tmp_path / part / label for part in ("train", "test") for label in "ab"]
+    write_npz(*(folder / f"{folder.parent.name}{i}.npz" for folder in folders for i in range(10)))
+    data = EventFolder(tmp_path, "test")
+    assert data.rule.name == "given" and {each.given for each in data.recordings} == {"test"} and len(data) == 20
+    assert EventFolder(tmp_path, "test", "random-0").counts["test"] == 4
+    write_npz(*(tmp_path / "flat" / label / f"{i}.npz" for label in "ab" for i in range(10)))
+    assert EventFolder(tmp_path / "flat", "test").rule.name == "random-0"

@@ -7,6 +7,8 @@ import time
 import torch
 from safetensors.torch import load_file
 
+import snnkit
+
 
 def weights(folder):
     return load_file(folder / "last" / "model.safetensors")
@@ -41,3 +43,21 @@ def wait_for(process, folder, epoch, step):
         if process.poll() is not None or (at["epoch"], at["step"]) >= (epoch, step):
             return
         time.sleep(0.01)
+
+
+def one_step_of_parts_and_averaged_weights(folder, start):
+    """Of runs of one epoch from the model ``start``: parts make up their batch, and averaged weights are kept as best.
+
+    ``whole`` takes batches at once, ``parts`` in three parts, ``averaged`` at once with ``--ema 0.9``.
+    """
+    first = {name: value.detach() for name, value in start.named_parameters()}
+
+    def moved(run, kept="last"):
+        there = snnkit.load_model(folder / run / kept / "model.safetensors").state_dict()
+        return torch.cat([(there[name] - value).flatten() for name, value in first.items()])
+
+    # Norms see a third of the samples at a time, so parts are only about the whole; a sum in place of a mean is not.
+    assert 0.7 < moved("parts").norm() / moved("whole").norm() < 1.4
+    assert torch.equal(moved("averaged"), moved("whole"))
+    assert 0.05 < moved("averaged", "best").norm() / moved("whole", "best").norm() < 0.95
+    assert torch.equal(moved("whole", "best"), moved("whole"))

@@ -135,6 +135,7 @@ def test_batches_are_functions_of_seed_epoch_and_sample(change):
     ("text", "message"),
     [
         ("shft=3", "Near: shift"), ("shift", "expects shift=VALUE, a"), ("zoom=-1", "zoom must be >= 0 and finite"),
+        ("flip=2", "flip must be at most 1, got 2"), ("zoom=1", "zoom must be at most 0.9, got 1"),
         ("loop=3", "loop must be even, with an opposite to each frame, got 3"), ("loop=2.5", "must be even"),
     ],
 )  # fmt: skip

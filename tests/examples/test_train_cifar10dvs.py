@@ -17,9 +17,11 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from train_cifar10dvs import Settings, main
 
+import snnkit
+from snnkit.data import EventFolder
 from tests.examples import EXAMPLES, scripts
 from tests.examples.recorded import write_events
-from tests.examples.runs import position, same_run, wait_for
+from tests.examples.runs import one_step_of_parts_and_averaged_weights, position, same_run, wait_for
 from tests.examples.scripts import finish, run, start
 
 SCRIPT = {"script": "train_cifar10dvs.py"}
@@ -67,6 +69,18 @@ def test_two_epochs_equal_one_and_a_resumed_one(tmp_path, unbroken, events):
     (folder,) = (tmp_path / "runs").iterdir()
     run("--resume", cwd=tmp_path, **SCRIPT)  # the newest
     same_run(folder, unbroken[0])
+
+
+def test_parts_of_a_batch_make_one_step_and_averaged_weights_are_the_ones_that_are_kept(tmp_path, events):
+    data = "--dataset folder --sensor 20 30 --split ids:0-15/16-19 --size 16 --steps 3 --validation 0.25".split()
+    classes = len(EventFolder(events, "train", "ids:0-15/16-19", (20, 30)).classes)
+    model = build_model(Settings(size=16, steps=3, set=tuple(NET[:2])), 2, classes, torch.device("cpu"))
+    snnkit.save_checkpoint(model, tmp_path / "start.safetensors")
+    plain = ["--cpu", *data, *"--epochs 1 --warmup 0 --batch 12 --optimizer sgd --lr 0.1 --root".split(), events]
+    plain += ["--init", "start.safetensors", "--set", *NET[:2]]
+    for name, more in (("whole", ()), ("parts", ("--accumulate", 3)), ("averaged", ("--ema", 0.9))):
+        run(*plain, *more, "--folder", name, cwd=tmp_path, **SCRIPT)
+    one_step_of_parts_and_averaged_weights(tmp_path, model)
 
 
 def test_the_result_says_where_the_clips_come_from_and_what_the_last_line_says(unbroken):

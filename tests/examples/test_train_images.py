@@ -25,7 +25,7 @@ import snnkit
 from snnkit.data import Batch, generator
 from snnkit.equations.surrogates import ATan
 from tests.examples import EXAMPLES
-from tests.examples.runs import position, same_run, wait_for
+from tests.examples.runs import one_step_of_parts_and_averaged_weights, position, same_run, wait_for
 from tests.examples.scripts import finish, run, start
 
 SCRIPT = {"script": "train_images.py"}
@@ -236,6 +236,25 @@ def test_training_starts_from_the_weights_of_a_file(tmp_path):
         again = build_model(started, 3, 7, torch.device("cpu"))
     a, b = model.state_dict(), again.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a if not name.startswith("head."))
+
+
+def test_parts_of_a_batch_make_one_step_and_averaged_weights_are_the_ones_that_are_kept(tmp_path):
+    net = ["--set", *NET[:3]]
+    start_ = build_model(Settings(size=8, steps=2, set=tuple(NET[:3])), 3, 10, torch.device("cpu"))
+    snnkit.save_checkpoint(start_, tmp_path / "start.safetensors")
+    plain = "--cpu --size 8 --steps 2 --validation 0.8 --epochs 1 --warmup 0 --batch 96 --optimizer sgd".split()
+    plain += ["--lr", "0.01", "--init", "start.safetensors", *net]
+    for name, more in (("whole", ()), ("parts", ("--accumulate", 3)), ("averaged", ("--ema", 0.9))):
+        run(*plain, *more, "--folder", name, cwd=tmp_path, **SCRIPT)
+    one_step_of_parts_and_averaged_weights(tmp_path, start_)
+
+
+def test_a_run_goes_on_without_the_file_that_it_started_from(tmp_path):
+    model = build_model(Settings(size=8, steps=2, set=tuple(NET)), 3, 10, torch.device("cpu"))
+    snnkit.save_checkpoint(model, tmp_path / "start.safetensors")
+    run(*SMALL, "--init", "start.safetensors", "--stop-after", 1, "--folder", "run", cwd=tmp_path, **SCRIPT)
+    (tmp_path / "start.safetensors").unlink()
+    assert "test accuracy" in run("--resume", "run", cwd=tmp_path, **SCRIPT)
 
 
 def test_layer_decay_lowers_the_rate_from_the_head_to_the_stem():

@@ -226,6 +226,16 @@ def test_numbers_and_surrogates_that_change_later_are_followed():
         assert torch.equal(y, y_ours) and (g - g_ours).norm() <= 1e-5 * g.norm(), change.__name__
 
 
+def test_functional_forward_starts_from_a_membrane_given_as_a_number():
+    node = neuron.LIFNode(step_mode="m")
+    accelerate(node)
+    x = torch.rand(3, 2, 4)
+    (s,), (v,) = node.multi_step_functional_forward((x,), (0.7,))
+    (expected_s,), (expected_v,) = node.multi_step_functional_forward((x,), (torch.full((2, 4), 0.7),))
+    assert torch.equal(s, expected_s) and torch.equal(v, expected_v)
+    assert not torch.equal(v, node.multi_step_functional_forward((x,), (0.0,))[1][0])
+
+
 def test_functional_forward_with_explicit_states_is_theirs():
     theirs = neuron.LIFNode(step_mode="m")
     ours, x, v = swapped(theirs), an_input(), torch.rand(B, C)

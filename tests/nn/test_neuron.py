@@ -534,6 +534,12 @@ def test_tau_of_plif_is_set_through_w_alone():
 
 def test_plif_is_the_layer_of_its_equation_and_starts_from_tau():
     assert nn.neuron_module(eq.PLIF) is nn.PLIF
+
+
+@pytest.mark.parametrize("given, got", [(eq.LIF(), "an object of LIF"), (torch.nn.ReLU, "ReLU")])
+def test_a_layer_is_made_from_a_class_of_equations_alone(given, got):
+    with pytest.raises(TypeError, match=f"equations.LIF or your own, got {got}"):
+        nn.neuron_module(given)
     with pytest.raises(TypeError, match=r"PLIF starts from tau, w is -log\(tau - 1\)"):
         nn.PLIF(w=1.0)
     assert set(dict(nn.PLIF(learn=("v_threshold",)).named_parameters())) == {"w", "v_threshold"}

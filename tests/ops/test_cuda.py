@@ -12,9 +12,10 @@ import torch
 
 import snnkit
 from snnkit.equations import LIF
-from snnkit.ops import cuda, nvrtc, path
+from snnkit.ops import cpu, cuda, nvrtc, path
 from tests.hidden_parts import cupy_for_cuda, cupy_raises, torch_for_cuda
 from tests.on_gpu import gpus
+from tests.shared import needs_compiler
 
 LOST = "libnvrtc.so.13: cannot open shared object file"
 
@@ -194,3 +195,18 @@ def test_a_kernel_runs_on_its_own_device_whichever_is_current(order):
                 to = torch.zeros(100, dtype=torch.int32, device=f"cuda:{device}")
                 fill(cuda.Function(FILL, "fill", device), to, 3 + device)
                 assert (to == 3 + device).all() and torch.cuda.current_device() == current
+
+
+@needs_compiler
+@pytest.mark.parametrize("status, error", [(100, ""), (804, "CUDA_ERROR_MADE"), (802, "CUDA error 802")])
+def test_a_driver_whose_start_fails_says_why_and_one_without_gpus_is_none(status, error, monkeypatch):
+    code = f"""extern "C" int cuDriverGetVersion(int *v) {{ *v = 13000; return 0; }}
+        extern "C" int cuInit(unsigned) {{ return {status}; }}
+        extern "C" int cuGetErrorName(int e, const char **s) {{ if (e == 804) *s = "CUDA_ERROR_MADE"; return 0; }}"""
+    made = cpu.library(code)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: made)
+    cuda.driver.cache_clear()
+    try:
+        assert cuda.driver() == cuda.Driver("13.0", 0, error)
+    finally:
+        cuda.driver.cache_clear()
