@@ -57,7 +57,8 @@ def one_step_of_parts_and_averaged_weights(folder, start):
         return torch.cat([(there[name] - value).flatten() for name, value in first.items()])
 
     # Norms see a third of the samples at a time, so parts are only about the whole; a sum in place of a mean is not.
-    assert 0.7 < moved("parts").norm() / moved("whole").norm() < 1.4
+    ratio = float(moved("parts").norm() / moved("whole").norm())
+    assert 0.5 < ratio < 2.0, ratio
     assert torch.equal(moved("averaged"), moved("whole"))
     assert 0.05 < moved("averaged", "best").norm() / moved("whole", "best").norm() < 0.95
     assert torch.equal(moved("whole", "best"), moved("whole"))

@@ -74,10 +74,11 @@ def test_two_epochs_equal_one_and_a_resumed_one(tmp_path, unbroken, events):
 def test_parts_of_a_batch_make_one_step_and_averaged_weights_are_the_ones_that_are_kept(tmp_path, events):
     data = "--dataset folder --sensor 20 30 --split ids:0-15/16-19 --size 16 --steps 3 --validation 0.25".split()
     classes = len(EventFolder(events, "train", "ids:0-15/16-19", (20, 30)).classes)
+    torch.manual_seed(0)
     model = build_model(Settings(size=16, steps=3, set=tuple(NET[:2])), 2, classes, torch.device("cpu"))
     snnkit.save_checkpoint(model, tmp_path / "start.safetensors")
-    plain = ["--cpu", *data, *"--epochs 1 --warmup 0 --batch 12 --optimizer sgd --lr 0.1 --root".split(), events]
-    plain += ["--init", "start.safetensors", "--set", *NET[:2]]
+    plain = ["--cpu", *data, *"--epochs 1 --warmup 0 --batch 12 --optimizer sgd --lr 0.01 --weight-decay 0".split()]
+    plain += ["--root", events, "--init", "start.safetensors", "--set", *NET[:2]]
     for name, more in (("whole", ()), ("parts", ("--accumulate", 3)), ("averaged", ("--ema", 0.9))):
         run(*plain, *more, "--folder", name, cwd=tmp_path, **SCRIPT)
     one_step_of_parts_and_averaged_weights(tmp_path, model)

@@ -240,10 +240,11 @@ def test_training_starts_from_the_weights_of_a_file(tmp_path):
 
 def test_parts_of_a_batch_make_one_step_and_averaged_weights_are_the_ones_that_are_kept(tmp_path):
     net = ["--set", *NET[:3]]
+    torch.manual_seed(0)
     start_ = build_model(Settings(size=8, steps=2, set=tuple(NET[:3])), 3, 10, torch.device("cpu"))
     snnkit.save_checkpoint(start_, tmp_path / "start.safetensors")
     plain = "--cpu --size 8 --steps 2 --validation 0.8 --epochs 1 --warmup 0 --batch 96 --optimizer sgd".split()
-    plain += ["--lr", "0.01", "--init", "start.safetensors", *net]
+    plain += ["--lr", "0.1", "--weight-decay", "0", "--init", "start.safetensors", *net]
     for name, more in (("whole", ()), ("parts", ("--accumulate", 3)), ("averaged", ("--ema", 0.9))):
         run(*plain, *more, "--folder", name, cwd=tmp_path, **SCRIPT)
     one_step_of_parts_and_averaged_weights(tmp_path, start_)
