@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 import snnkit
 from snnkit import nn as snn
@@ -112,6 +114,25 @@ def test_a_captured_graph_resets_the_samples_that_its_mask_names_at_each_replay(
         found.append(captured.clone())
         assert torch.equal(captured, two_chunks())
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+
+
+@gpus()
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "autocast"])
+def test_a_delay_layer_compiled_in_one_graph_or_computed_again_takes_the_plain_step(half: bool) -> None:
+    torch.manual_seed(0)
+    layer = snn.DelayLinear(70, 50, max_delay=9).to(DEVICE)
+    leaves = [p for p in layer.parameters() if p.requires_grad]
+    x = torch.rand(40, 8, 70, device=DEVICE)
+
+    def step(run: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            y = run(x)
+        return [y.detach(), *torch.autograd.grad(y.float().square().sum(), leaves)]
+
+    expected = step(layer)
+    for run in (torch.compile(layer, fullgraph=True), lambda x: checkpoint(layer, x, use_reentrant=False)):
+        for a, b in zip(step(run), expected, strict=True):
+            assert error(a.float(), b.float()) < (3e-2 if half else 1e-5)
 
 
 def network() -> torch.nn.Sequential:
