@@ -23,10 +23,8 @@ from snnkit.nn import max_embed
 from snnkit.nn.losses import cross_entropy, tet
 
 
-def build_model(
-    settings: Any, in_chans: int, classes: int, device: torch.device, resumed: bool = False
-) -> nn.Module:
-    """The network of ``--model`` and ``--set`` for this data on a device, with the weights of ``--init``.
+def build_model(settings: Any, in_chans: int, classes: int, device: torch.device, resumed: bool = False) -> nn.Module:
+    """The network of ``--model`` and ``--set`` on a device; of a run that is not resumed, with the weights of ``--init``.
 
     With the TET loss it answers at every step, ``[T, B, classes]``, else with the mean over time, ``[B, classes]``. A
     head for a teacher's labels answers apart only where there is a teacher. On a GPU its maps are channels-last:
@@ -43,7 +41,7 @@ def build_model(
     if twice:
         raise ValueError(f"--set {twice[0]}=...: the data and --size, --steps say so already. Leave it out.")
     model = snnkit.create_model(settings.model, **sizes, **keywords)
-    if settings.init and not resumed:  # a run that goes on has its weights from its checkpoint
+    if settings.init and not resumed:  # its checkpoint has its weights
         snnkit.load_checkpoint(model, settings.init)
     if hasattr(model, "set_distilled_training"):
         model.set_distilled_training(bool(getattr(settings, "teacher", "")))

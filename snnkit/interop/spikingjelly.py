@@ -144,7 +144,8 @@ class Swapped(nn.Module):
         """Spikes, last membrane and, if asked for, all membranes."""
         parameters = {"q": _real(self.w).sigmoid()} if plan.program.tensors else {}
         if isinstance(v, float):
-            state = None if v == plan.initial[0] else {"v": x.new_full(x.shape[1:], v)}
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            state = None if v == plan.initial[0] else {"v": x.new_full(x.shape[1:], v, dtype=dtype)}
         else:
             state = {"v": v}
         found = run(plan, parameters, x, state, ("v",) if record else (), None, final=True)

@@ -234,6 +234,8 @@ def test_functional_forward_starts_from_a_membrane_given_as_a_number():
     (expected_s,), (expected_v,) = node.multi_step_functional_forward((x,), (torch.full((2, 4), 0.7),))
     assert torch.equal(s, expected_s) and torch.equal(v, expected_v)
     assert not torch.equal(v, node.multi_step_functional_forward((x,), (0.0,))[1][0])
+    (_,), (v,) = node.multi_step_functional_forward((torch.zeros(1, 2, 4, dtype=torch.bfloat16),), (0.7,))
+    assert v.dtype == torch.float32 and (v == torch.tensor(0.7) - torch.tensor(0.7) / 2).all()
 
 
 def test_functional_forward_with_explicit_states_is_theirs():
