@@ -24,7 +24,7 @@ from snnkit.nn.losses import cross_entropy, tet
 
 
 def build_model(settings: Any, in_chans: int, classes: int, device: torch.device, resumed: bool = False) -> nn.Module:
-    """The network of ``--model`` and ``--set`` on a device; of a run that is not resumed, with the weights of ``--init``.
+    """The network of ``--model`` and ``--set`` on a device, with the weights of ``--init`` unless the run is resumed.
 
     With the TET loss it answers at every step, ``[T, B, classes]``, else with the mean over time, ``[B, classes]``. A
     head for a teacher's labels answers apart only where there is a teacher. On a GPU its maps are channels-last:
