@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from snnkit.data.counting import counted
 from snnkit.data.event import field, microseconds, spike_events
 
 MOST_FRAMES = 100_000  # 1,000 s of the default window; more is nearly always a wrong unit
+MANY_FRAMES = 10_000  # more may be one
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Bin(NamedArguments):
         channels: number of units, or ``(H, W)`` or ``(P, H, W)`` for the events of a camera.
         window_us: length of a frame in whole microseconds.
         group: so many neighbouring channels are summed (5: 700 channels become 140). Must divide ``channels``.
-        steps: number of frames. Default: as many as the last spike needs, at least one and at most 100,000. With a
-            number, a spike at exactly the end belongs to the last frame, later ones are an error.
+        steps: number of frames. Default: as many as the last spike needs, at least one and at most 100,000 (more than
+            10,000 give a warning: times in another unit?). With a number, a spike at exactly the end belongs to the
+            last frame, later ones are an error.
         drop_late: with ``steps``, leave out the spikes after the end instead.
         from_first_spike: time starts at the first spike; otherwise at zero, and silence at the start is kept.
         last_frame_takes_rest: SpikingJelly's number of frames, ceil(t_last / window); the last takes what lies beyond.
@@ -116,14 +119,18 @@ class Bin(NamedArguments):
 
     def _refuse_too_many(self, count: int, times: np.ndarray) -> None:
         """A wrong unit shows as a number of frames that no memory holds."""
-        if count <= MOST_FRAMES:
+        if count <= MANY_FRAMES:
             return
         unit, finer = ("seconds", "milliseconds or micro") if times.dtype.kind == "f" else ("microseconds", "nano")
         kind = "Floating" if times.dtype.kind == "f" else "Whole"
-        raise ValueError(
+        most = MOST_FRAMES if count > MOST_FRAMES else MANY_FRAMES
+        text = (
             f"Bin: {count} frames of {self.window_us} us (window_us) up to the last spike at t = {times.max()}, more "
-            f"than {MOST_FRAMES}. {kind} times are {unit}: if these are {finer}seconds, divide them; else give steps=."
+            f"than {most}. {kind} times are {unit}: if these are {finer}seconds, divide them; else give steps=."
         )
+        if count > MOST_FRAMES:
+            raise ValueError(text)
+        warnings.warn(text, stacklevel=4)
 
     def _elapsed(self, times: np.ndarray) -> tuple[np.ndarray, np.floating | int]:
         """Time since the origin and the window, in one unit."""

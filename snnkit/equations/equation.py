@@ -99,7 +99,9 @@ class Equation(Parametric):
         if reset is not None and (v_reset is not _UNSET or detach_reset is not None):
             raise TypeError("Give either reset=..., or v_reset and detach_reset, not both.")
         if surrogate is not None and not isinstance(surrogate, Surrogate):
-            raise TypeError(f"surrogate must be an object such as ATan(2.0), got {surrogate!r}.")
+            theirs = type(surrogate).__module__.partition(".")[0]  # SpikingJelly's looks like ours
+            whose = "" if theirs in ("builtins", "snnkit") else f" of {theirs}. Take one of snnkit.equations"
+            raise TypeError(f"surrogate must be an object such as ATan(2.0), got {surrogate!r}{whose}.")
         self.surrogate = self.default_surrogate if surrogate is None else surrogate
         self.reset_rule = self._rule(v_reset, detach_reset) if reset is None else reset
         if not isinstance(self.reset_rule, Reset):

@@ -150,11 +150,15 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
         the taps, and delays below 0, are clamped, with a warning, too.
 
     Raises:
+        TypeError: the first argument is no module.
         FileNotFoundError: no such file.
         MismatchError: tensors are missing, unexpected or of another shape; a ``ValueError`` that lists them.
         ValueError: an empty, cut, damaged or foreign file; a file of another model class; values that can't be (NaN, a
             time constant <= 0, positions outside the model's range of delays, DelRec's delays above ``max_delay``).
     """
+    if not isinstance(model, nn.Module):
+        got = type(model).__name__
+        raise TypeError(f"load_checkpoint expects (model, path or state dict), got {got} as the model.")
     if isinstance(source, Mapping):
         where = "The state dict"
         return _load(_bare(model), _files.tensors(source, where), {}, where)

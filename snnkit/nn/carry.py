@@ -236,6 +236,8 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
     """
 
     def __init__(self, model: nn.Module, detach: bool = False) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"carry expects a model, got {model!r}. Write: with carry(model).")
         self.model = model
         self.detach = detach
         # Flags, not counts: the compiler takes a number that differs at each call for another program.

@@ -3,3 +3,4 @@
 from snnkit.ops.decompositions import decompositions as decompositions
 from snnkit.ops.scan import path as path
 from snnkit.ops.scan import scan as scan
+from snnkit.ops.spike import spike as spike

@@ -127,10 +127,14 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def _search() -> tuple[Compiler | None, str]:
     """Return the first compiler that works, or None and the reason."""
-    refusals = []
+    refusals: list[str] = []
     for text in candidates():
         try:
-            return _probed(shlex.split(text)), ""
+            found = _probed(shlex.split(text))
+            if refusals and os.environ.get("CXX"):
+                told = f"The compiler in $CXX does not work ({refusals[0]}): {text} is taken. Mend or unset $CXX."
+                warnings.warn(told, RuntimeWarning, stacklevel=4)
+            return found, ""
         except (OSError, ValueError, RuntimeError) as error:
             said = str(error).splitlines()
             refusals.append(f"{text}: {said[min(1, len(said) - 1)]}")  # of a failed compile its first error

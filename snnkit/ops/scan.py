@@ -93,10 +93,7 @@ def run(
 ) -> Result:
     """``scan`` for callers that hold a plan; ``parameters`` has at least the tensors. No ``final``, no last state."""
     program = plan.program
-    if x.ndim < 2:
-        raise ValueError(f"scan expects x as [T, B, ...], at least 2 axes, got {tuple(x.shape)}.")
-    if x.dtype not in _DTYPES:
-        raise TypeError(f"scan expects a floating x, got {x.dtype}. Convert it: x.float().")
+    _check_input(x)
     if steps is not None:
         _check_steps(steps, x)
     for name in record:
@@ -141,15 +138,26 @@ def short_scan(plan: Plan, parameters: Mapping[str, Any], x: Tensor) -> Tensor |
 def path(neuron: Equation, x: Tensor) -> str:
     """Say in one line which implementation ``scan(neuron, x)`` takes, with each refusal's reason.
 
+    Raises:
+        ValueError, TypeError: an x that ``scan`` refuses.
+
     >>> from snnkit.equations import LIF
     >>> path(LIF(), torch.zeros(4, 2, 3, device="meta"))
     'reference (cpu, cuda: x is on meta)'
     """
+    _check_input(x)
     device = x.device.type
     if device not in ("cpu", "cuda"):
         return f"reference (cpu, cuda: x is on {x.device})"
     refusal = cpu.refusal() if device == "cpu" else cuda.refusal(x.get_device())
     return device if refusal is None else f"reference ({device}: {refusal})"
+
+
+def _check_input(x: Tensor) -> None:
+    if x.ndim < 2:
+        raise ValueError(f"scan expects x as [T, B, ...], at least 2 axes, got {tuple(x.shape)}.")
+    if x.dtype not in _DTYPES:
+        raise TypeError(f"scan expects a floating x, got {x.dtype}. Convert it: x.float().")
 
 
 def _check_steps(steps: Any, x: Tensor) -> None:

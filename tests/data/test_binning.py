@@ -189,6 +189,14 @@ def test_the_float16_path_wants_seconds():
         Bin(3, float16_times=True)(events_of([(0, 0), (812_000_000, 1)], "float32"))
 
 
+def test_a_recording_of_minutes_is_binned_with_a_warning_that_names_the_unit():
+    events = spike_events(np.array([10.0, 509.0], np.float16), np.array([0, 1]))
+    message = r"49901 frames .* more than 10000\. Floating times are seconds: if these are milliseconds"
+    with pytest.warns(UserWarning, match=message):
+        assert Bin(4)(events).shape == (49_901, 4)
+    Bin(4, window_us=50_000)(events)  # filterwarnings makes one an error
+
+
 @pytest.mark.parametrize(
     ("times", "message"),
     [

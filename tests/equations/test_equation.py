@@ -228,6 +228,13 @@ def test_a_name_or_a_class_is_no_object(keywords):
         LIF(**keywords)
 
 
+def test_a_surrogate_of_another_package_is_told_from_ours():
+    theirs = pytest.importorskip("spikingjelly.activation_based.surrogate")
+    message = r"got ATan\(alpha=2.0, spiking=True\) of spikingjelly. Take one of snnkit.equations\."
+    with pytest.raises(TypeError, match=message):
+        LIF(surrogate=theirs.ATan())
+
+
 def test_a_parameter_of_surrogate_or_reset_has_a_dot_in_its_name():
     lif = LIF(v_reset=-0.5, surrogate=Sigmoid(3.0))
     assert lif.parameters() == {"tau": 2.0, "v_threshold": 1.0, "surrogate.alpha": 3.0, "reset.v_reset": -0.5}

@@ -203,6 +203,8 @@ def test_any_module_can_be_saved_and_loaded_into(tmp_path):
     assert same(one, two)
     with pytest.raises(ValueError, match="holds a Linear, which is no registered model.*load_checkpoint"):
         snnkit.load_model(tmp_path / "a")
+    with pytest.raises(TypeError, match=r"expects \(model, path or state dict\), got str as the model"):
+        snnkit.load_checkpoint(str(tmp_path / "a"), two)
 
 
 @pytest.mark.parametrize("nest", [None, "state_dict", "model"])

@@ -183,6 +183,11 @@ def test_state_is_not_in_state_dict_nor_in_copies():
         assert copy.copy(net[1])._slot is None
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"carry expects a model, got 3. Write: with carry\(model\)"):
+        carry(3)
+
+
 def test_a_model_without_state_is_fine():
     net = nn.Linear(5, 2)
     with carry(net) as state:

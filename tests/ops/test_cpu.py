@@ -127,6 +127,15 @@ def test_a_compiler_that_cannot_keep_multiply_and_add_apart_is_not_taken(tmp_pat
     assert compiler not in out
 
 
+@needs_compiler
+def test_a_compiler_that_was_named_and_does_not_work_is_said_once_where_another_does(tmp_path):
+    code = "print(cpu.refusal(), cpu.compiler().command, cpu.library(ADD).add(2, 3))"
+    out, error = run(code, CXX="nvc++ --odd", SNNKIT_CACHE=str(tmp_path / "cache"))
+    assert out.startswith("None (") and out.endswith(" 5\n") and "nvc++" not in out
+    assert error.count("RuntimeWarning") == 1
+    assert "The compiler in $CXX does not work (nvc++ --odd: not found)" in error and "unset $CXX" in error
+
+
 def test_without_a_compiler_the_reason_and_the_remedy_are_said_once(tmp_path):
     code = "print(cpu.refusal() == cpu.refusal()); print(cpu.refusal())\n"
     code += "try: cpu.library(ADD)\nexcept cpu.NoCompiler as error: print(str(error) == cpu.refusal())"

@@ -310,6 +310,13 @@ def test_path_names_the_implementation_and_each_refusal(monkeypatch):
     assert path(LIF(), torch.zeros(T, B, C)) == "reference (cpu: no compiler: install g++)"
 
 
+def test_path_refuses_what_scan_refuses():
+    with pytest.raises(TypeError, match="floating x, got torch.int32"):
+        path(LIF(), torch.zeros(T, B, C, dtype=torch.int32))
+    with pytest.raises(ValueError, match="at least 2 axes"):
+        path(LIF(), torch.zeros(T))
+
+
 def test_without_a_compiler_outputs_and_gradients_are_the_same(monkeypatch):
     def run():
         x = sequence(T, B, C).requires_grad_()
