@@ -25,7 +25,7 @@ import snnkit
 from snnkit.data import Batch, generator
 from snnkit.equations.surrogates import ATan
 from tests.examples import EXAMPLES
-from tests.examples.runs import one_step_of_parts_and_averaged_weights, position, same_run, wait_for
+from tests.examples.runs import one_step_of_parts_and_averaged_weights, position, same_run, wait_for, weights
 from tests.examples.scripts import finish, run, start
 
 SCRIPT = {"script": "train_images.py"}
@@ -61,6 +61,16 @@ def test_two_epochs_equal_one_and_a_resumed_one(tmp_path, unbroken):
     (folder,) = (tmp_path / "runs").iterdir()
     run("--resume", cwd=tmp_path, **SCRIPT)  # the newest
     same_run(folder, unbroken[0])
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", "muon"])
+def test_optimisers_with_more_than_adams_state_resume_bit_for_bit(tmp_path, optimizer):
+    quick = ["--cpu", "--size", 8, "--steps", 2, "--validation", 0.8, "--epochs", 2, "--batch", 96]
+    quick += ["--optimizer", optimizer, "--set", *NET[:3], "--folder"]
+    run(*quick, "whole", cwd=tmp_path, **SCRIPT)
+    run(*quick, "twice", "--stop-after", 1, cwd=tmp_path, **SCRIPT)
+    run("--resume", "twice", cwd=tmp_path, **SCRIPT)
+    same_run(tmp_path / "twice", tmp_path / "whole")
 
 
 def test_the_last_line_the_result_and_the_saved_model_say_the_same(unbroken):
@@ -278,6 +288,23 @@ def test_a_teacher_sees_pictures_normalised_as_it_was_trained(tmp_path):
     )
     with torch.no_grad():
         torch.testing.assert_close(teacher(ours), net.eval()(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_teacher_says_and_what_is_mixed_reach_the_weights(tmp_path):
+    opinion = timm.create_model("test_vit", num_classes=10)
+    for parameter in opinion.parameters():
+        torch.nn.init.zeros_(parameter)
+    opinion.head.bias.data[3] = 5.0  # whatever it sees
+    torch.save(opinion.state_dict(), tmp_path / "teacher.pth")
+    quick = ["--cpu", "--size", 8, "--steps", 2, "--validation", 0.8, "--epochs", 1, "--warmup", 0, "--batch", 96]
+    quick += ["--lr", 0.01, "--set", *NET[:3]]
+    taught = ["--teacher", "test_vit", "--teacher-weights", "teacher.pth", "--teacher-share", 1.0]
+    for name, more in (("plain", []), ("taught", taught), ("mixed", ["--mixup", 1.0, "--mix-probability", 1.0])):
+        run(*quick, *more, "--folder", name, cwd=tmp_path, **SCRIPT)
+    answers = {name: np.array(json.loads((tmp_path / name / "result.json").read_text())["confusion"]).sum(0)
+               for name in ("plain", "taught")}  # fmt: skip
+    assert answers["taught"][3] == 360 > 2 * answers["plain"][3]
+    assert any(not torch.equal(weights(tmp_path / "mixed")[k], v) for k, v in weights(tmp_path / "plain").items())
 
 
 @pytest.mark.parametrize("problem", [FileNotFoundError("no cache.\nHub"), RuntimeError("No pretrained weights exist")])
