@@ -102,6 +102,10 @@ class Drawn(SplitRule):
     seed: int = 0
     share: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"The seed of random-SEED must be 0 to 4294967295, as numpy's are, got {self.seed}.")
+
     @property
     def name(self) -> str:
         """random-SEED."""

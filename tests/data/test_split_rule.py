@@ -3,6 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,3 +73,9 @@ def test_random_holds_out_a_tenth_of_all_and_of_each_class_and_draws_anew_for_ea
     assert all(abs(held[label] - n * (parts == TEST).sum() / len(found)) < 1 for label, n in whole.items())
     many = listed([range(100)])
     assert (split_rule(f"random-{seed}")(many) != split_rule(f"random-{seed + 1}")(many)).any()
+
+
+def test_a_seed_that_numpy_does_not_take_is_refused_by_its_name():
+    assert split_rule("random-4294967295").seed == 2**32 - 1
+    with pytest.raises(ValueError, match="random-SEED must be 0 to 4294967295, as numpy's are, got 99999999999"):
+        split_rule("random-99999999999")
