@@ -24,6 +24,23 @@ def refuse_empty(parts: Sequence[snn_data.Dataset], settings: Any) -> None:
         )
 
 
+def class_count(parts: Sequence[snn_data.Dataset]) -> int:
+    """How many classes the parts have together. A file without names has one a label up to its largest.
+
+    Raises:
+        ValueError: the parts name a class otherwise: a label would mean two things.
+    """
+    longest = max((part.classes for part in parts), key=len)
+    for name, part in zip(("training", "validation", "test"), parts, strict=True):
+        if part.classes != longest[: len(part.classes)]:
+            ours, theirs = (", ".join(classes[:4]) for classes in (part.classes, longest))
+            raise ValueError(
+                f"the {name} part names its classes {ours}, ..., another one {theirs}, ...: a label would mean two "
+                "classes. Store extra/keys in the same order in all files."
+            )
+    return len(longest)
+
+
 def lacking(part: snn_data.Dataset, other: snn_data.Dataset) -> list[str]:
     """Names of the classes that ``other`` has a sample of and ``part`` has none."""
     missing = sorted(set(other.labels.tolist()) - set(part.labels.tolist()))

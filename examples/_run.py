@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ def refuse_folder(folder: str | Path, resumed: Path | None) -> None:
         refuse(f"--folder {folder}: {above} is {'not writable' if above.is_dir() else 'a file'}. Give another one.")
 
 
+def new_folder(name: str) -> str:
+    """Make a folder that no other run has, also if it starts in the same second."""
+    for number in count(1):
+        folder = Path(name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return str(folder)
+        except FileExistsError:
+            continue
+        except OSError as problem:
+            refuse(f"--folder {folder} cannot be made: {problem.strerror}. Give another one.")
+    raise AssertionError("count ends")
+
+
 class Run:
     """One training: where it writes, when it writes a checkpoint, and when it stops.
 
@@ -98,10 +113,12 @@ class Run:
     def __init__(self, settings: Any, name: str, resumed: Path | None, accelerator: Accelerator) -> None:
         self.settings, self.accelerator, self.main = settings, accelerator, accelerator.is_main_process
         self.many = accelerator.num_processes > 1
-        stamp = [f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"]
-        broadcast_object_list(stamp)  # the clocks of two processes may differ by a second
         self.resumed = resumed is not None
-        self.folder = resumed or Path(settings.folder or stamp[0])
+        made = [resumed or settings.folder]
+        if self.main and not made[0]:
+            made = [new_folder(f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}")]
+        broadcast_object_list(made)
+        self.folder = Path(made[0])
         refuse_folder(self.folder, resumed)
         accelerator.wait_for_everyone()  # all have looked before one writes
         if self.main and not resumed:

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import torch
 from _batches import batch_loader, on_device, training_part
 from _checkpoint import seed_all
+from _data_record import provenances, record_data
+from _parts import class_count, refuse_empty
 from _report import Score, say_firing, write_report
 from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
@@ -200,6 +202,8 @@ def load_data(settings: Settings) -> Data:
     if 700 % s.merge:
         near = min((n for n in range(1, 701) if 700 % n == 0), key=lambda n: abs(n - s.merge))
         raise ValueError(f"--merge must divide the 700 units, got {s.merge}: some would be lost. Give {near}, say.")
+    if round(1000 * s.step_ms) < 1:
+        raise ValueError(f"--step-ms must be at least 0.001 (a microsecond), got {s.step_ms}.")
     bins = snn_data.Bin(700, round(1000 * s.step_ms), s.merge, from_first_spike=not s.from_zero)
     if s.published_bins:
         bins = snn_data.Bin.as_published(700, round(1000 * s.step_ms), s.merge)
@@ -217,7 +221,7 @@ def build_model(settings: Settings, data: Data) -> Any:
     """The network for this data; what is not given has the model's own value."""
     s, name = settings, settings.model or MODELS[settings.dataset]
     arguments: dict[str, Any] = {key: getattr(s, key) for key in NETWORK if getattr(s, key) is not None}
-    arguments |= dict(in_features=data.test[0][0].shape[1], num_classes=len(data.test.classes))
+    arguments |= dict(in_features=data.test[0][0].shape[1], num_classes=class_count(data))
     if s.surrogate is not None:
         arguments["surrogate"] = ATan(s.surrogate)
     if s.loss is not None:
@@ -302,18 +306,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = load_data(settings)
+        refuse_empty(data, settings)
+        provenance = provenances(data)
         if not settings.workers:  # CutMix goes from sample to sample: on the CPU
             data = Data(*(on_device(part, torch.device("cpu") if settings.cutmix else device) for part in data))
         model = build_model(settings, data)
         optimizers, schedules = build_optimizers(model, settings)
         sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator)
-        mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)
+        mix = snn_data.CutMix(class_count(data), settings.cutmix)
     except (OSError, TypeError, ValueError) as problem:
         refuse(problem)
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
     network, *optimizers = accelerator.prepare(model, *optimizers)
     run = Run(settings, f"{settings.dataset}-seed{settings.seed}", resumed, accelerator)
+    record_data(run, provenance)
     at = run.restore(model, *optimizers, *schedules)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} samples to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")

@@ -32,7 +32,7 @@ def named_arguments(cls: type) -> tuple[list[str], bool]:
 
     A class says with ``hands_on = True`` that its ``**keywords`` are those of the class above it.
     """
-    own = inspect.signature(cls).parameters.values()
+    own = SignatureOfInit().__get__(None, cls).parameters.values()
     names = [p.name for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in own)
     if open_ended and getattr(cls, "hands_on", False):
@@ -41,7 +41,7 @@ def named_arguments(cls: type) -> tuple[list[str], bool]:
     return names, open_ended
 
 
-class _OfInit:
+class SignatureOfInit:
     """A class's signature is that of ``__init__``; up to Python 3.11 ``help`` would show that of ``__new__``."""
 
     def __get__(self, thing: object, cls: type) -> inspect.Signature:
@@ -63,7 +63,7 @@ class NamedArguments:
     TypeError: Layer has no 'bais'. Near: bias. It takes: size, bias.
     """
 
-    __signature__ = _OfInit()
+    __signature__ = SignatureOfInit()
 
     def __new__(cls, *values: Any, **keywords: Any) -> Any:
         """An empty object, once the keywords have been looked at; a copy is made without any."""

@@ -63,3 +63,9 @@ def test_an_unknown_command_is_refused_with_the_known_ones(capsys):
 def test_it_runs_as_a_module():
     process = subprocess.run([sys.executable, "-m", "snnkit", "list"], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0 and "delay_snn_shd" in process.stdout.split()
+
+
+def test_a_reader_that_has_enough_ends_the_list_without_a_traceback():
+    listing = f"{sys.executable} -m snnkit list"
+    found = subprocess.run(["sh", "-c", f"{listing} | head -1"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == f"{snnkit.list_models()[0]}\n" and found.stderr == ""

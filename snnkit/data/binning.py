@@ -99,6 +99,11 @@ class Bin(NamedArguments):
         if not self.from_first_spike and elapsed.min() < 0:
             first = int(np.argmax(elapsed < 0))
             raise ValueError(f"{int((elapsed < 0).sum())} spikes lie before time zero, the first is spike {first}.")
+        if not np.isfinite(elapsed.max() / window):
+            raise ValueError(
+                f"float16_times: frames of {self.window_us} us (window_us) up to t = {times.max():g} s are more than "
+                "float16 counts, 65504. Take longer frames, or exact times."
+            )
         frame = (elapsed // window).astype(np.int64)
         if self.last_frame_takes_rest:
             count = max(math.ceil(elapsed.max() / window), 1)

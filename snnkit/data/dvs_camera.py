@@ -30,7 +30,7 @@ class DVSCamera:
         spread: standard deviation of the thresholds between pixels, in the same units; ON and OFF have their own.
         refractory_us: time for which a pixel is held in reset after an event.
         noise_hz: background events a pixel and second, ON and OFF alike.
-        dark: light added to the image before the logarithm, in the image's units.
+        dark: light added to the image before the logarithm, in the image's units (0.02: of images whose white is 1).
 
     >>> light = np.exp([[[0.0, 0.0]], [[0.5, -0.5]]])  # two images of one row with two pixels
     >>> camera = DVSCamera(contrast=0.2, spread=0.0, refractory_us=0, noise_hz=0.0, dark=0.0)
@@ -64,7 +64,8 @@ class DVSCamera:
         """The events of one recording, sorted by time (int64 us, x and y int16, p int8).
 
         Args:
-            images: light, ``[F, H, W]``, at least 0 (with ``dark=0``: above 0), in linear units, not in gray levels.
+            images: light, ``[F, H, W]``, at least 0 (with ``dark=0``: above 0), in linear units, not in gray levels: a
+                picture of 0 to 255 is ``(picture / 255) ** 2.2``.
             times_us: when each image is seen in us, ``[F]``, increasing by at least 1.
             rng: draws the noise, and the thresholds where none are given.
             thresholds: those of a sensor that is used more than once, see ``thresholds``.

@@ -94,7 +94,8 @@ class EventFolder(Dataset):
         self.store = self._opened()
         found = self._listed()
         if not found:
-            raise FileNotFoundError(f"No recordings of {self.title} in {self.root.absolute()}. {self.hint}")
+            kinds = f"Files that are read: {', '.join(self.suffixes)}."
+            raise FileNotFoundError(f"No recordings of {self.title} in {self.root.absolute()}. {self.hint} {kinds}")
         classes = self._checked_classes(found)
         self.rule = wanted or split_rule("given" if any(each.given for each in found) else "random-0")
         parts = self.rule(found)

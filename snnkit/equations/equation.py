@@ -116,6 +116,14 @@ class Equation(Parametric):
                     stacklevel=3,
                 )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_plan" in self.__dict__ and name not in self.parameter_names + self.option_names:
+            raise AttributeError(
+                f"{name} of this {type(self).__name__} is fixed: it has a kernel by now. Make a new neuron; in a "
+                "layer: layer.neuron = that."
+            )
+        super().__setattr__(name, value)
+
     def _rule(self, v_reset: Any, detach_reset: bool | None) -> Reset:
         rule = self.default_reset
         if v_reset is _UNSET and detach_reset is None:

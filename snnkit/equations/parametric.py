@@ -32,6 +32,8 @@ class Parametric:
         if isinstance(cls.positive, str):
             names = f'Write: positive = ("{cls.positive}",)'
             raise TypeError(f"{cls.__name__}: positive expects names, got the string {cls.positive!r}. {names}.")
+        inherited = (name for base in cls.__bases__ for name in getattr(base, "positive", ()))
+        cls.positive = tuple(dict.fromkeys([*inherited, *cls.positive]))
         for name in cls.positive:
             if name not in cls.parameter_names:
                 cls.refuse(name, cls.parameter_names)
@@ -48,10 +50,12 @@ class Parametric:
             elif name in self.parameter_names and not hasattr(value, "requires_grad"):  # nothing here knows torch
                 raise TypeError(f"{name} must be a number or a tensor, got {value!r}.")
             self.__dict__[name] = value
-        for name in self.parameter_names:
-            if isinstance(getattr(self, name), int):
-                self.__dict__[name] = float(getattr(self, name))
-            self.check(name, getattr(self, name))
+        for name in names:  # kept with the object: a default that the class changes later is for later objects
+            value = self.__dict__.setdefault(name, getattr(self, name))
+            if name in self.parameter_names:
+                if isinstance(value, int):
+                    self.__dict__[name] = float(value)
+                self.check(name, self.__dict__[name])
 
     @classmethod
     def keyword_names(cls) -> tuple[str, ...]:

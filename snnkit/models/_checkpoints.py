@@ -61,9 +61,11 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], **metadata: 
         metadata: more to remember, e.g. ``epoch=3, accuracy=0.91``; anything that JSON can hold.
 
     Raises:
-        TypeError: metadata that JSON can't hold, or a model that is an evaluation copy (``discretize()``).
+        TypeError: metadata that JSON can't hold, a model that is an evaluation copy (``discretize()``), or no module.
         IsADirectoryError: the path is a folder.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"save_checkpoint expects (model, path), got {type(model).__name__} as the model.")
     model = _bare(model)
     if getattr(model, "evaluation_copy", False):
         raise TypeError(
@@ -154,7 +156,8 @@ def load_checkpoint(model: nn.Module, source: str | os.PathLike[str] | Mapping[s
         FileNotFoundError: no such file.
         MismatchError: tensors are missing, unexpected or of another shape; a ``ValueError`` that lists them.
         ValueError: an empty, cut, damaged or foreign file; a file of another model class; values that can't be (NaN, a
-            time constant <= 0, positions outside the model's range of delays, DelRec's delays above ``max_delay``).
+            time constant <= 0, positions outside the model's range of delays, DelRec's delays above ``max_delay``);
+            positions of another ``max_delay``, as far as the file tells it (ours, and torch's of our layers).
     """
     if not isinstance(model, nn.Module):
         got = type(model).__name__
@@ -175,7 +178,10 @@ def _load(model: nn.Module, state: dict[str, Tensor], info: dict[str, Any], wher
             raise ValueError(f"{where} holds a {info['class']}, this is a {kind}. Build that with load_model(path).")
         if compare and isinstance(model, Classifier):
             _header.compare_arguments(model, info, where)
+        _header.compare_taps(model, info["taps"], where)
     else:
+        noted = getattr(state, "_metadata", {}).items()
+        _header.compare_taps(model, {n: m["max_delay"] for n, m in noted if "max_delay" in m}, where)
         holds = next((table.model for table in TABLES.values() if table.model != kind and table.wrote(state)), "")
         for name, table in TABLES.items():
             found = table.by_position(model, state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,14 @@ def tensors(contents: Any, where: str) -> dict[str, Tensor]:
     found = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
     if not found:
         raise ValueError(f"{where} holds no named tensors, but {_kind(contents)}. Expected a state dict.")
+    noted = dict(getattr(contents, "_metadata", {}))
     for wrapper in WRAPPERS * 2:  # torch.compile around DDP, or the reverse
         if all(key.startswith(wrapper) for key in found):
             found = {key.removeprefix(wrapper): value for key, value in found.items()}
-    return found
+            noted = {key.removeprefix(wrapper): value for key, value in noted.items()}
+    state: OrderedDict[str, Tensor] = OrderedDict(found)
+    state._metadata = noted  # type: ignore[attr-defined]  # where torch keeps what its modules note beside tensors
+    return state
 
 
 def write(state: Mapping[str, Tensor], header: dict[str, str], path: str | os.PathLike[str]) -> None:

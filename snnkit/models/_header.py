@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from snnkit.models._classifier import Classifier
 from snnkit.models._objects import decode, encode, metadata_text
+from snnkit.nn._delay_positions import Positioned
 
 FORMAT = "1"  # a reader refuses another one
 
@@ -34,6 +36,7 @@ def written(model: nn.Module, metadata: dict[str, Any]) -> dict[str, str]:
         "class": type(model).__name__,
         "variant": getattr(model, "variant", ""),
         "arguments": json.dumps(arguments),
+        "taps": json.dumps(taps(model)),
         "asked": json.dumps(asked),
         "metadata": metadata_text(metadata),
     }
@@ -56,11 +59,31 @@ def read(header: dict[str, str], where: str) -> dict[str, Any]:
             "variant": header["variant"],
             "version": header["snnkit"],
             "arguments": {name: decode(value) for name, value in arguments.items()},
+            "taps": json.loads(header.get("taps", "{}")),
             "asked": json.loads(header["asked"]),
             "metadata": json.loads(header["metadata"]),
         }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: its header can't be read ({error}).") from error
+
+
+def taps(model: nn.Module) -> dict[str, int]:
+    """``max_delay`` of each layer whose positions count from the middle of its taps, by the layer's name."""
+    return {name: layer.max_delay for name, layer in model.named_modules() if isinstance(layer, Positioned)}
+
+
+def compare_taps(model: nn.Module, saved: Mapping[str, Any], where: str) -> None:
+    """Positions of other taps would be other delays without a word; ``saved``: ``max_delay`` by layer, if it is known.
+
+    Raises:
+        ValueError: a layer has another number of taps.
+    """
+    for name, count in taps(model).items():
+        if saved.get(name, count) != count:
+            raise ValueError(
+                f"{where}: {f'layer {name!r}' if name else 'the layer'} was saved with max_delay={saved[name]!r}, this "
+                f"model's has {count}: its positions would be other delays. Build the model with the file's max_delay."
+            )
 
 
 def compare_arguments(model: Classifier, info: dict[str, Any], where: str) -> None:

@@ -59,7 +59,10 @@ class Positioned(Stateful):
 
     @property
     def delay(self) -> Tensor:
-        """Delays in steps, ``P.shape[1:]``: K - 1 - K // 2 - P. Set them by a number or a tensor of all axes."""
+        """Delays in steps, ``P.shape[1:]``: K - 1 - K // 2 - P, a new tensor: to write its elements changes nothing.
+
+        Set them as a whole, ``layer.delay = steps``, by a number or a tensor of all axes.
+        """
         return self.max_delay - 1 - self.max_delay // 2 - self.P[0]
 
     @delay.setter
@@ -91,6 +94,16 @@ class Positioned(Stateful):
         """Clamp positions in place to [-(K // 2), K - 1 - K // 2], where every synapse has a tap. Once a step."""
         half = self.max_delay // 2
         self.P.clamp_(-half, self.max_delay - 1 - half)
+
+    def check_parameters(self, name: str = "") -> None:
+        """Raise ValueError if positions stand beyond the taps, where a synapse is lost. It looks at values."""
+        delay, last = self.delay.detach(), self.max_delay - 1
+        if not bool(((delay > -1) & (delay < last + 1)).all()):  # NaN, too
+            raise ValueError(
+                f"{f'{name}.' if name else ''}delay left its taps in training: {delay.min().item():g} to "
+                f"{delay.max().item():g} steps, max_delay={self.max_delay} has 0 to {last}. Call clamp_() after each "
+                "step of the optimiser."
+            )
 
     @torch.no_grad()
     def discretize(self: Layer) -> Layer:

@@ -105,6 +105,11 @@ class SpikeAttention(NamedArguments, nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"heads must divide dim={dim}, got heads={heads}.")
+        if isinstance(neuron, nn.Module):
+            raise TypeError(
+                f"neuron must be a class, since each place gets one with its own threshold, got the layer {neuron!r}. "
+                "With other defaults: functools.partial(nn.LIF, tau=3.0)."
+            )
         self.dim, self.heads = dim, heads
         self.scale = self.default_scale if scale is None else scale
         for name in self.projections:

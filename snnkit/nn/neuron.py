@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from snnkit import equations
 from snnkit._suggest import named_arguments
 from snnkit.equations import Equation
+from snnkit.nn._delay_positions import Positioned
+from snnkit.nn._signature import SignatureOfEquation
 from snnkit.nn.carry import Stateful
 from snnkit.nn.time import require_time_first
 from snnkit.ops.program import Plan, plan_of
@@ -44,6 +46,7 @@ class Neuron(Stateful):
 
     equation: ClassVar[type[Equation]]
     _observer: Any = None
+    __signature__ = SignatureOfEquation()  # what help() and editors show
 
     def __init__(
         self, *values: Any, learn: Sequence[str] | None = None, shape: Sequence[int] = (), device: Any = None,
@@ -52,6 +55,8 @@ class Neuron(Stateful):
         super().__init__()
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
+        if isinstance(learn, bool):
+            raise TypeError(f'learn expects names, such as ("tau",), got {learn}.')
         if isinstance(shape, int):
             raise TypeError(f"shape must be a sequence of sizes, got {shape}. Write shape=({shape},).")
         if learn is None and shape and not self.equation.learnt:
@@ -69,7 +74,17 @@ class Neuron(Stateful):
         self._neuron = self.equation(**given)
         for name in tensors:  # the largest value, too
             self._neuron.check(name, float(tensors[name].detach().max()))
-        full = {n.rpartition(".")[2]: n for n in self._neuron.parameters() if not n.startswith("surrogate.")}
+        inside = [n for n, v in self._neuron.parameters().items() if isinstance(v, Tensor)]
+        if inside:
+            remedy = "" if inside[0].startswith("surrogate.") else f", and learn=({inside[0][6:]!r},) to learn it"
+            raise ValueError(
+                f"{inside[0]} is a tensor in an object, where a layer does not find it to move, save or learn. Give "
+                f"a number there{remedy}."
+            )
+        full = {n: n for n in self._neuron.parameters() if "." not in n}
+        for n in self._neuron.parameters():
+            if n.startswith("reset."):
+                full.setdefault(n.removeprefix("reset."), n)  # of two with one name it is the equation's
         for name in learn:
             if name not in full:
                 raise ValueError(f"{type(self).__name__} cannot learn {name!r}. It has: {', '.join(full)}.")
@@ -201,7 +216,7 @@ class Neuron(Stateful):
         values = value.detach().flatten()
         if not values.isfinite().all():
             return f"{name} must be finite, got {values[~values.isfinite()][0].item()}."
-        if name in self.equation.positive and not (values > 0).all():
+        if self._tensor_names[name] in self._neuron.positive_names() and not (values > 0).all():
             return f"{name} must be > 0, got {values.min().item()}."
         return None
 
@@ -358,7 +373,10 @@ _made[equations.PLIF] = PLIF
 
 
 def check_parameters(model: nn.Module) -> None:
-    """Raise ValueError, naming the parameter, if a neuron's learnt value became impossible. Once an epoch is enough."""
+    """Raise ValueError, naming the parameter, if a neuron's learnt value became impossible, or delays left their taps.
+
+    It looks at values, so once an epoch is enough.
+    """
     for name, layer in model.named_modules():
-        if isinstance(layer, Neuron):
+        if isinstance(layer, Neuron | Positioned):
             layer.check_parameters(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,9 +40,11 @@ class SigmaSchedule:
     def __init__(
         self, model: nn.Module, final_epoch: int, start: float | None = None, target: float | None = None
     ) -> None:
-        if final_epoch < 0 or (target is not None and target <= 0) or (start is not None and start <= 0):
+        whole = isinstance(final_epoch, int) and final_epoch >= 0
+        if not whole or not all(w is None or 0 < w < math.inf for w in (start, target)):
             raise ValueError(
-                f"SigmaSchedule expects final_epoch >= 0, start > 0, target > 0, got {final_epoch}, {start}, {target}."
+                f"SigmaSchedule expects a whole final_epoch >= 0 and finite start > 0, target > 0, got {final_epoch}, "
+                f"{start}, {target}."
             )
         self.epoch, self.final_epoch = 0, final_epoch
         self._layers: list[tuple[nn.Parameter, float]] = []

@@ -45,7 +45,7 @@ def require_time_first(layer: nn.Module, x: Tensor) -> None:
     if x.ndim < 3:
         raise ValueError(
             f"{type(layer).__name__} expects [T, B, ...], at least 3 axes, got {tuple(x.shape)}. "
-            "For a single step: x[None]."
+            "A single step of a sequence: x[None] inside `with snnkit.carry(model):`, which keeps the state."
         )
 
 

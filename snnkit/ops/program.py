@@ -191,7 +191,7 @@ def program_of(neuron: Equation, tensors: tuple[str, ...]) -> tuple[Program, Sur
         if torch.compiler.is_compiling():
             raise RuntimeError(
                 f"{type(neuron).__name__} is new to torch.compile: make it and run scan once outside the compiled "
-                "or use a layer of snnkit.nn, which is traced when it is made."
+                "function, or use a layer of snnkit.nn, which is traced when it is made."
             )
         program = Program(neuron, tensors)
         known = _programs[key] = program_by_key.setdefault(program.key, program), Surroundings(neuron)
@@ -229,4 +229,6 @@ def plan_of(neuron: Equation, tensors: tuple[str, ...] | None = None) -> Plan:
     plan = Plan(program, surroundings, fixed, initial, tuple(numbers), learnt)
     if tensors is None:
         neuron.__dict__["_plan"] = plan
+    else:
+        neuron.__dict__.setdefault("_plan", None)  # from now on its parts are fixed
     return plan

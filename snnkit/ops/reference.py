@@ -100,6 +100,13 @@ class StraightThrough(torch.autograd.Function):
         return None, g * ctx.saved_tensors[0], None
 
 
+def on_tensors(neuron: Equation) -> Equation:
+    """The neuron with its parameters as values that a ``step`` on tensors computes with."""
+    positive = neuron.positive_names()
+    return neuron.bind({n: learnt_value(v, n in positive) if isinstance(v, Tensor) else NumberValue(v)
+                        for n, v in neuron.parameters().items()})  # fmt: skip
+
+
 def reference(
     neuron: Equation, x: Tensor, state: dict[str, Tensor], record: Sequence[str] = (), steps: int | None = None
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
@@ -116,10 +123,7 @@ def reference(
         Output ``[T, B, ...]`` in the dtype of x, the last state, and the traces ``[T, B, ...]``.
     """
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    given = neuron.parameters()
-    positive = neuron.positive_names()
-    bound = neuron.bind({n: learnt_value(v, n in positive) if isinstance(v, Tensor) else NumberValue(v)
-                         for n, v in given.items()})  # fmt: skip
+    bound = on_tensors(neuron)
     total = x.shape[0] if steps is None else steps
     outputs: list[Tensor] = []
     traces: dict[str, list[Tensor]] = {name: [] for name in record}

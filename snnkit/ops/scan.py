@@ -62,9 +62,7 @@ def scan(
     >>> s.flatten().tolist(), state["v"].item()
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
-    if not isinstance(neuron, Equation):
-        remedy = "A layer is called: layer(x, return_state=True). A class is made: LIF()."
-        raise TypeError(f"scan takes an equation of snnkit.equations, got {type(neuron).__name__}. {remedy}")
+    _check_neuron(neuron)
     plan = plan_of(neuron)
     parameters = neuron.parameters() if plan.program.tensors else {}
     return run(plan, parameters, x, state, names(record), steps, final=True)
@@ -139,12 +137,13 @@ def path(neuron: Equation, x: Tensor) -> str:
     """Say in one line which implementation ``scan(neuron, x)`` takes, with each refusal's reason.
 
     Raises:
-        ValueError, TypeError: an x that ``scan`` refuses.
+        ValueError, TypeError: a neuron or an x that ``scan`` refuses.
 
     >>> from snnkit.equations import LIF
     >>> path(LIF(), torch.zeros(4, 2, 3, device="meta"))
     'reference (cpu, cuda: x is on meta)'
     """
+    _check_neuron(neuron)
     _check_input(x)
     device = x.device.type
     if device not in ("cpu", "cuda"):
@@ -153,7 +152,15 @@ def path(neuron: Equation, x: Tensor) -> str:
     return device if refusal is None else f"reference ({device}: {refusal})"
 
 
+def _check_neuron(neuron: Equation) -> None:
+    if not isinstance(neuron, Equation):
+        remedy = "A layer is called: layer(x, return_state=True). A class is made: LIF()."
+        raise TypeError(f"scan takes an equation of snnkit.equations, got {type(neuron).__name__}. {remedy}")
+
+
 def _check_input(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"scan expects a tensor x, got {type(x).__name__}. Write torch.as_tensor(x).")
     if x.ndim < 2:
         raise ValueError(f"scan expects x as [T, B, ...], at least 2 axes, got {tuple(x.shape)}.")
     if x.dtype not in _DTYPES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from snnkit.equations import IF, ATan, Surrogate
-from snnkit.ops.reference import TensorValue
+from snnkit.ops.reference import TensorValue, on_tensors
 from snnkit.ops.scan_call import compute_dtype
 
 
@@ -36,5 +36,5 @@ def spike(d: Tensor, surrogate: Surrogate | None = None) -> Tensor:
         got = f"a tensor of {d.dtype}" if isinstance(d, Tensor) else repr(d)
         raise TypeError(f"spike expects a floating tensor v - v_threshold, got {got}.")
     distance = TensorValue(d.to(compute_dtype(d)), compute_dtype(d))
-    output: TensorValue = IF(surrogate=ATan() if surrogate is None else surrogate).spike(distance)
+    output: TensorValue = on_tensors(IF(surrogate=ATan() if surrogate is None else surrogate)).spike(distance)
     return output.tensor.to(d.dtype)

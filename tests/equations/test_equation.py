@@ -228,6 +228,43 @@ def test_a_name_or_a_class_is_no_object(keywords):
         LIF(**keywords)
 
 
+def test_what_has_run_is_fixed_and_a_changed_default_is_for_later_objects():
+    class Own(LIF):
+        def __init__(self, **keywords):
+            super().__init__(**keywords)
+            self.factor = 2.0
+
+        def step(self, x, v):
+            return super().step(self.factor * x, v)
+
+    class Mine(LIF):
+        tau = 2.0
+
+    x = 3.0 * torch.rand(20, 2, 3)
+    lif, own, mine = LIF(), Own(), Mine()
+    lif.surrogate, own.factor = Sigmoid(1.0), 3.0  # not yet
+    before = [scan(n, x).output for n in (lif, own, mine)]
+    assert torch.equal(before[1], scan(LIF(), 3.0 * x).output) and before[1].sum() > before[0].sum()
+    for neuron, name, value in ((lif, "surrogate", ATan()), (lif, "reset_rule", Soft()), (own, "factor", 1.0)):
+        with pytest.raises(AttributeError, match=f"{name} of this .* is fixed: it has a kernel by now. Make a"):
+            setattr(neuron, name, value)
+    with pytest.raises(AttributeError, match="surrogate of this LIF is fixed.*layer.neuron = that"):
+        nn.LIF().neuron.surrogate = Sigmoid(1.0)
+    Mine.tau = 8.0
+    assert (mine.tau, Mine().tau) == (2.0, 8.0) and torch.equal(scan(mine, x).output, before[2])
+    assert not torch.equal(scan(Mine(), x).output, before[2])
+
+
+def test_what_must_be_positive_is_inherited():
+    class Gain(LIF):
+        gain = 1.0
+        positive = ("gain",)
+
+    for name in ("tau", "gain"):
+        with pytest.raises(ValueError, match=f"{name} must be > 0, got -1.0"):
+            Gain(**{name: -1.0})
+
+
 def test_a_surrogate_of_another_package_is_told_from_ours():
     theirs = pytest.importorskip("spikingjelly.activation_based.surrogate")
     message = r"got ATan\(alpha=2.0, spiking=True\) of spikingjelly. Take one of snnkit.equations\."

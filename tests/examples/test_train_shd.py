@@ -9,8 +9,10 @@ import signal
 import numpy as np
 import pytest
 import torch
+from _run import new_folder
 from train_shd import main
 
+import snnkit
 from tests.examples.runs import position, same_run, wait_for
 from tests.examples.scripts import SMALL, finish, run, start
 
@@ -102,11 +104,11 @@ def test_the_saved_model_is_rebuilt_from_its_file_and_gives_the_same_accuracy(un
     assert right == pytest.approx(json.loads((unbroken[0] / "result.json").read_text())["accuracies"]["test"])
 
 
-def write_set(folder, name, samples, speakers):
-    """A tiny set in SHD's layout, 3 classes told apart by their channels."""
+def write_set(folder, name, samples, speakers, keys=(b"one", b"two", b"three"), classes=3):
+    """A tiny set in SHD's layout, classes told apart by their channels."""
     h5py = pytest.importorskip("h5py")
     rng = np.random.default_rng(len(name))
-    labels = np.arange(samples) % 3
+    labels = np.arange(samples) % classes
     with h5py.File(folder / f"shd_{name}.h5", "w") as file:
         times = file.create_dataset("spikes/times", (samples,), h5py.vlen_dtype(np.float16))
         units = file.create_dataset("spikes/units", (samples,), h5py.vlen_dtype(np.uint16))
@@ -115,7 +117,8 @@ def write_set(folder, name, samples, speakers):
             units[i] = 230 * label + rng.integers(0, 230, 40)
         file["labels"] = labels.astype(np.uint16)
         file["extra/speaker"] = (np.arange(samples) % speakers).astype(np.uint16)
-        file["extra/keys"] = np.array([b"one", b"two", b"three"])
+        if keys:
+            file["extra/keys"] = np.array(keys)
 
 
 def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monkeypatch):
@@ -173,6 +176,8 @@ def test_a_set_in_shds_layout_trains_and_speakers_are_told_apart(tmp_path, monke
         ("--weight-decay -1", "--weight-decay must be >= 0, got -1"),
         ("--weight-decay inf", "--weight-decay must be >= 0 and finite, got inf"),
         ("--max-delay 0", "--max-delay must be at least 1, got 0"),
+        ("--validation 0.9999", "--validation 0.9999 holds out 1437 of 1437 training samples"),
+        ("--dataset shd --root cut --step-ms 0.0001", "--step-ms must be at least 0.001 (a microsecond), got 0.0001"),
     ],
 )
 def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
@@ -188,6 +193,47 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     text = str(stop.value)
     assert text.startswith("error: ") and message.format(folder=tmp_path) in text and len(text.splitlines()) <= 2
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "arguments", "message"),
+    [
+        ({"samples": 12}, {"samples": 9}, "--validation 0.01", "--validation 0.01 holds out 0 of 12 training samples"),
+        ({"samples": 12}, {"samples": 0}, "", "The test part holds no sample"),
+        ({"samples": 12}, {"samples": 9, "keys": (b"two", b"one", b"three")}, "", "a label would mean two classes"),
+    ],
+)
+def test_files_that_cannot_be_trained_on_are_refused_and_nothing_is_written(
+    tmp_path, monkeypatch, train, test, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    for name, options in (("train", train), ("test", test)):
+        write_set(tmp_path / "set", name, speakers=1, **options)
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        main(["--dataset", "shd", "--root", "set", "--cpu", *arguments.split()])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_classes_are_those_of_all_files_and_other_files_are_noticed_on_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "cache"))
+    write_set(tmp_path, "train", 40, speakers=1, keys=(), classes=3)
+    write_set(tmp_path, "test", 8, speakers=1, keys=(), classes=2)
+    small = "--dataset shd --root . --cpu --hidden 4 --max-delay 3 --batch 16 --epochs 2 --folder run".split()
+    with pytest.raises(SystemExit, match="0"):
+        main([*small, "--stop-after", "1"])
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["train"]["samples"] == 36
+    assert snnkit.load_model("run/best/model.safetensors").arguments["num_classes"] == 3
+    write_set(tmp_path, "train", 50, speakers=1, keys=(), classes=3)
+    with pytest.raises(SystemExit, match="the data changed since run began: other samples in train, valid"):
+        main(["--resume", "run"])
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [new_folder("runs/a") for _ in range(3)] == ["runs/a", "runs/a-2", "runs/a-3"]
 
 
 def test_a_run_folder_in_use_and_a_checkpoint_of_another_model_are_refused(tmp_path, unbroken):

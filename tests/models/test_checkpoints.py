@@ -1,6 +1,7 @@
 """Saving and loading: our files rebuild their model, official ones are translated, everything else is told apart."""
 
 import argparse
+import copy
 import json
 import os
 import pickle
@@ -205,6 +206,33 @@ def test_any_module_can_be_saved_and_loaded_into(tmp_path):
         snnkit.load_model(tmp_path / "a")
     with pytest.raises(TypeError, match=r"expects \(model, path or state dict\), got str as the model"):
         snnkit.load_checkpoint(str(tmp_path / "a"), two)
+    with pytest.raises(TypeError, match=r"save_checkpoint expects \(model, path\), got str as the model"):
+        snnkit.save_checkpoint("a", two)
+
+
+@pytest.mark.parametrize("write", ["ours", "torch", "wrapped", "state dict"])
+def test_positions_of_other_taps_are_refused_and_the_model_is_left_alone(tmp_path, write):
+    def net(max_delay):
+        axonal = snnkit.nn.AxonalDelay(4, max_delay=max_delay)
+        return nn.Sequential(DelayLinear(3, 4, max_delay=max_delay), nn.Sequential(axonal))
+
+    one, same_taps, other = net(5), net(5), net(7)
+    one[0].delay, one[1][0].delay = 2.0, 3.0
+    source = tmp_path / "a"
+    if write == "ours":
+        snnkit.save_checkpoint(one, source)
+    elif write == "torch":
+        torch.save(one.state_dict(), source)
+    elif write == "wrapped":
+        torch.save({"state_dict": nn.DataParallel(one).state_dict(), "epoch": 3}, source)
+    else:
+        source = one.state_dict()
+    snnkit.load_checkpoint(same_taps, source)
+    assert same(one, same_taps)
+    before = copy.deepcopy(other)
+    with pytest.raises(ValueError, match="layer '0' was saved with max_delay=5, this model's has 7: .*other delays"):
+        snnkit.load_checkpoint(other, source)
+    assert same(other, before)
 
 
 @pytest.mark.parametrize("nest", [None, "state_dict", "model"])

@@ -276,6 +276,7 @@ def test_an_attention_of_ones_own_is_its_mix():
     ("make", "message"),
     [
         (lambda: SSA(10, 4), "heads must divide dim=10, got heads=4."),
+        (lambda: SSA(8, 4, neuron=snnkit.nn.LIF()), r"be a class, .* got the layer LIF\(\)\. .*functools\.partial"),
         (lambda: SDSA3(8, 2, bias=True), "RepConv has no bias, got bias=True"),
         (lambda: SSA(8, 2, scales=0.25), "scale"),
     ],

@@ -125,7 +125,7 @@ def test_bad_input_is_named() -> None:
     layer = AxonalDelay(3, 5)
     with pytest.raises(ValueError, match=r"AxonalDelay expects \[T, B, 3, ...\], got \(7, 2, 4, 5, 5\)"):
         layer(torch.zeros(7, 2, 4, 5, 5))
-    with pytest.raises(ValueError, match=r"expects \[T, B, ...\], at least 3 axes, got \(7, 3\). For a single step"):
+    with pytest.raises(ValueError, match=r"expects \[T, B, ...\], at least 3 axes, got \(7, 3\). A single step"):
         layer(torch.zeros(7, 3))
     with pytest.raises(TypeError, match=r"expects a floating x, got torch.bool.*x.float\(\)"):
         layer(torch.zeros(7, 2, 3, dtype=torch.bool))

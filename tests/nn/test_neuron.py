@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import pickle
 import warnings
@@ -16,6 +17,7 @@ from snnkit import equations as eq
 from snnkit.equations import ATan, Equation, Hard, Sigmoid, Soft
 from snnkit.models._delay_layers import LearntLI
 from snnkit.ops import cpu, scan
+from snnkit.ops.reference import reference
 from tests.closeness import error, same_bits
 from tests.equations_under_test import EQUATIONS, drive
 
@@ -191,6 +193,72 @@ def test_a_value_that_became_impossible_in_training_is_named_and_gives_nan_meanw
         net[1].tau[1] = -0.1
     with pytest.raises(ValueError, match=r"1\.tau became impossible in training: tau must be > 0, got -0.1"):
         nn.check_parameters(net)
+
+
+def test_delays_that_left_their_taps_are_named_with_the_remedy():
+    net = torch.nn.Sequential(nn.DelayLinear(2, 3, max_delay=5), nn.LIF())
+    nn.check_parameters(net)
+    with torch.no_grad():
+        net[0].P[0, 1, 0] = 3.5
+    with pytest.raises(ValueError, match=r"0\.delay left its taps in training: -1\.5 to .* 0 to 4\. Call clamp_\(\)"):
+        nn.check_parameters(net)
+    net[0].clamp_()
+    nn.check_parameters(net)
+
+
+def test_names_and_defaults_are_seen_in_the_signature():
+    found = inspect.signature(nn.LIF).parameters
+    assert list(found)[:3] == ["tau", "v_threshold", "decay_input"] and found["tau"].default == 2.0
+    assert found["v_reset"].default == 0.0 and repr(found["surrogate"].default) == "ATan(alpha=2.0)"
+    assert inspect.signature(nn.AdLIF).parameters["learn"].default == ("alpha", "beta", "a", "b")
+    for name, parameter in found.items():  # each works as it is shown
+        if name != "reset":
+            nn.LIF(**{name: parameter.default})
+
+    class Mine(nn.LIF):
+        def __init__(self, factor):
+            super().__init__(2.0 * factor)
+
+    assert list(inspect.signature(Mine).parameters) == ["factor"]
+
+
+@pytest.mark.parametrize("name, kind", [("surrogate", ATan), ("reset", Hard)])
+def test_a_tensor_inside_a_surrogate_or_a_reset_is_refused_by_a_layer(name, kind):
+    for tensor in (torch.tensor(0.5), torch.nn.Parameter(torch.rand(3))):
+        with pytest.raises(ValueError, match="is a tensor in an object, where a layer does not find it.*a number"):
+            nn.LIF(**{name: kind(tensor)})
+
+
+def test_parameters_of_a_reset_are_checked_and_do_not_take_the_name_of_the_equations():
+    class Weaker(eq.Reset):
+        strength, v_threshold = 0.5, 0.25
+        positive = ("strength",)
+
+        def apply(self, v, s, v_threshold):
+            return v - self.seen(s) * self.strength * v
+
+    layer = nn.LIF(reset=Weaker(), learn=("strength",))
+    with pytest.raises(RuntimeError, match="strength must be > 0, got -1.0"):
+        layer.load_state_dict({"strength": torch.tensor(-1.0)})
+    with torch.no_grad():
+        layer.strength.fill_(-1.0)
+    with pytest.raises(ValueError, match="strength must be > 0, got -1.0"):
+        nn.check_parameters(layer)
+    thresholds = torch.tensor([1.0, 2.0, 30.0])
+    assert nn.LIF(v_threshold=thresholds, reset=Weaker())(torch.full((30, 1, 3), 10.0))[:, 0, 2].sum() == 0
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5])
+def test_a_learnt_value_at_or_just_below_0_gives_nan_in_the_reference_too(value):
+    tau = torch.tensor([2.0, value])
+    for run in (lambda n, x: scan(n, x).output, lambda n, x: reference(n, x, {"v": torch.zeros(2, 2)})[0]):
+        out = run(eq.LIF().bind({"tau": tau}), torch.ones(3, 2, 2))
+        assert out[..., 1].isnan().all() and not out[..., 0].isnan().any()
+
+
+def test_learn_takes_names_alone():
+    with pytest.raises(TypeError, match=r"learn expects names, such as \(\"tau\",\), got True"):
+        nn.LIF(learn=True)
 
 
 @pytest.mark.parametrize("name", ["training", "neuron", "weight_norm_of_mine", "half"])

@@ -315,6 +315,11 @@ def test_path_refuses_what_scan_refuses():
         path(LIF(), torch.zeros(T, B, C, dtype=torch.int32))
     with pytest.raises(ValueError, match="at least 2 axes"):
         path(LIF(), torch.zeros(T))
+    for call in (path, scan):
+        with pytest.raises(TypeError, match=r"a tensor x, got ndarray. Write torch.as_tensor\(x\)"):
+            call(LIF(), torch.zeros(T, B, C).numpy())
+        with pytest.raises(TypeError, match="takes an equation of snnkit.equations, got type.* A class is made"):
+            call(LIF, torch.zeros(T, B, C))
 
 
 def test_without_a_compiler_outputs_and_gradients_are_the_same(monkeypatch):

@@ -40,6 +40,13 @@ def test_a_loop_by_hand_is_the_layer():
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
 
 
+def test_a_surrogates_number_may_be_a_tensor_that_is_learnt():
+    alpha, d = torch.tensor(2.0, requires_grad=True), D.clone().requires_grad_()
+    (g,) = torch.autograd.grad(spike(d, ATan(alpha)).sum(), d)
+    assert torch.equal(g, torch.autograd.grad(spike(d, ATan(2.0)).sum(), d)[0])
+    assert spike(d, ATan(torch.tensor(-1.0)))[0] == 0
+
+
 def test_nan_stays_nan():
     assert spike(torch.tensor([float("nan"), 1.0])).isnan().tolist() == [True, False]
 
