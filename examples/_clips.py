@@ -28,7 +28,7 @@ FLAGS = {
     "size must be the sensor's (H, W)": "--sensor must be H and W",
 }
 CORES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-LOOKED_AT = 100  # recordings whose late events are counted: the cache keeps frames alone
+LOOKED_AT = 100  # recordings whose events are looked at for the notes: the cache keeps frames alone
 FRAMINGS = ("number", "time", "window", "surface", "voxel")
 EVENT_AUGMENTS = ("event_drop", "event_rpg")  # on events, before they become frames
 AUGMENTS = ("none", "spikformer", "spike_driven", *EVENT_AUGMENTS)
@@ -138,9 +138,8 @@ def left_out(settings: Any, part: Dataset) -> list[str]:
     """What share of the events comes after the last frame, in up to ``LOOKED_AT`` recordings; nothing if all fit."""
     if settings.framing != "window":  # the other framings take all events
         return []
-    reader, end_us = _innermost(part), settings.steps * round(1000 * settings.window_ms)
-    chosen = np.linspace(0, len(reader) - 1, min(LOOKED_AT, len(reader))).astype(int)
-    times = [reader.stored(int(index))["t"] for index in chosen]
+    end_us = settings.steps * round(1000 * settings.window_ms)
+    times = [events["t"] for events in _some_events(part)]
     late = sum(int((t > t[0] + end_us).sum()) for t in times) / sum(map(len, times))
     if not late:
         return []
@@ -148,6 +147,27 @@ def left_out(settings: Any, part: Dataset) -> list[str]:
         f"{settings.steps} frames of {settings.window_ms:g} ms leave out {100 * late:.2g} % of the events, which come "
         f"later (seen in {len(times)} training recordings). A longer --window-ms or more --steps take them in."
     ]
+
+
+def too_large(settings: Any, part: Dataset) -> list[str]:
+    """A line, if the recordings of a folder stay in a corner of what is taken for their sensor; else nothing."""
+    if settings.dataset != "folder":
+        return []
+    height, width = settings.sensor
+    x, y = (max(int(events[name].max(initial=0)) for events in _some_events(part)) for name in "xy")
+    if 2 * (x + 1) > width and 2 * (y + 1) > height:
+        return []
+    return [
+        f"note: no event lies beyond x = {x}, y = {y} of a sensor of {height} x {width} pixels, in up to {LOOKED_AT} "
+        "training recordings. If the camera has fewer pixels, --sensor HEIGHT WIDTH says so."
+    ]
+
+
+def _some_events(part: Dataset) -> list[np.ndarray]:
+    """The events of up to ``LOOKED_AT`` recordings."""
+    reader = _innermost(part)
+    chosen = np.linspace(0, len(reader) - 1, min(LOOKED_AT, len(reader))).astype(int)
+    return [reader.stored(int(index)) for index in chosen]
 
 
 def _innermost(part: Dataset) -> Any:

@@ -29,7 +29,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from _batches import batch_loader, on_device
 from _checkpoint import seed_all
-from _clips import AUGMENTS, FRAMINGS, OUTSIDE, READERS, SETS, event_parts, in_flags, left_out, summaries, uneven
+from _clips import (
+    AUGMENTS, FRAMINGS, OUTSIDE, READERS, SETS, event_parts, in_flags, left_out, summaries, too_large, uneven,
+)  # fmt: skip
 from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
@@ -135,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
-        counted = summaries(data.train, data.test) + left_out(settings, data.train)
+        counted = summaries(data.train, data.test) + left_out(settings, data.train) + too_large(settings, data.train)
         counted += [*uneven(settings, data.train), *not_in_validation(data.train, data.valid), *settings.notes]
         provenance = provenances(data)
         if settings.on_device:

@@ -8,7 +8,7 @@ import torch
 import train_cifar10dvs
 import train_images
 import train_shd
-from _clips import event_parts, in_flags, left_out, uneven
+from _clips import event_parts, in_flags, left_out, too_large, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
 from _settings import read_settings
@@ -48,6 +48,19 @@ def test_a_class_whose_recordings_are_all_left_out_is_refused_in_each_part(tmp_p
         (root / "right" / f"right_{number}.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=f"--skip-bad leaves class right without a {part} recording.*right_[04].npz"):
         event_parts(settings)
+
+
+def test_recordings_in_a_corner_of_their_sensor_are_noted(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path / "cache"))
+    root = write_events(tmp_path / "events", per_class=6)
+    common = {"dataset": "folder", "root": str(root), "split": "ids:0-3/4-5"}
+    common |= {"size": 16, "steps": 3, "validation": 0.25, "augment": "none"}
+    for sensor, noted in (((128, 128), True), ((20, 64), True), ((20, 30), False)):
+        settings = train_cifar10dvs.Settings(sensor=sensor, **common)
+        lines = too_large(settings, event_parts(settings)[0])
+        assert bool(lines) == noted
+        if noted:
+            assert f"a sensor of {sensor[0]} x {sensor[1]} pixels" in lines[0] and "--sensor HEIGHT WIDTH" in lines[0]
 
 
 def test_what_an_error_advises_is_an_option_and_helps(tmp_path, monkeypatch):
