@@ -6,8 +6,10 @@ from the recording's start; ``Bin`` moves the first spike to zero. Order, labels
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,11 +67,8 @@ class SpikeHDF5(Dataset):
 
     def content(self) -> str:
         """SHA-256 of the file."""
-        with open(self.path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        now = self.path.stat()
+        return _digest(self.path.absolute(), now.st_size, now.st_mtime_ns)
 
     def verify(self) -> dict[str, Any]:
         """Read the whole file and compare it with what is known of it, see :func:`snnkit.data.verify_spike_file`."""
@@ -92,6 +91,15 @@ class SpikeHDF5(Dataset):
 
     def __repr__(self) -> str:
         return f"SpikeHDF5({self.path}: {len(self)} samples, {len(self.classes)} classes)"
+
+
+@functools.lru_cache(maxsize=16)  # caches and records ask several times, and SSC has gigabytes
+def _digest(path: Path, size: int, changed_ns: int) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _text(key: Any) -> str:
