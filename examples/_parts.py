@@ -24,8 +24,8 @@ def refuse_empty(parts: Sequence[snn_data.Dataset], settings: Any) -> None:
         )
 
 
-def class_count(parts: Sequence[snn_data.Dataset]) -> int:
-    """How many classes the parts have together. A file without names has one a label up to its largest.
+def unite_classes(parts: Sequence[snn_data.Dataset]) -> None:
+    """Give each part the classes of all. A file without names has one a label up to its largest.
 
     Raises:
         ValueError: the parts name a class otherwise: a label would mean two things.
@@ -38,7 +38,7 @@ def class_count(parts: Sequence[snn_data.Dataset]) -> int:
                 f"the {name} part names its classes {ours}, ..., another one {theirs}, ...: a label would mean two "
                 "classes. Store extra/keys in the same order in all files."
             )
-    return len(longest)
+        part.classes = list(longest)
 
 
 def lacking(part: snn_data.Dataset, other: snn_data.Dataset) -> list[str]:

@@ -24,7 +24,7 @@ import torch
 from _batches import batch_loader, on_device, training_part
 from _checkpoint import seed_all
 from _data_record import provenances, record_data
-from _parts import class_count, refuse_empty
+from _parts import refuse_empty, unite_classes
 from _report import Score, say_firing, write_report
 from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
@@ -214,14 +214,16 @@ def load_data(settings: Settings) -> Data:
     except FileNotFoundError:  # SHD has none, and the test set is no substitute
         chosen, held_out = snn_data.split_validation(len(train), round(s.validation * len(train)), seed=1234)
         valid = snn_data.Part(train, held_out)
-    return Data(training_part(train, chosen, s), valid, test)
+    data = Data(training_part(train, chosen, s), valid, test)
+    unite_classes(data)
+    return data
 
 
 def build_model(settings: Settings, data: Data) -> Any:
     """The network for this data; what is not given has the model's own value."""
     s, name = settings, settings.model or MODELS[settings.dataset]
     arguments: dict[str, Any] = {key: getattr(s, key) for key in NETWORK if getattr(s, key) is not None}
-    arguments |= dict(in_features=data.test[0][0].shape[1], num_classes=class_count(data))
+    arguments |= dict(in_features=data.test[0][0].shape[1], num_classes=len(data.test.classes))
     if s.surrogate is not None:
         arguments["surrogate"] = ATan(s.surrogate)
     if s.loss is not None:
@@ -314,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         optimizers, schedules = build_optimizers(model, settings)
         sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator)
-        mix = snn_data.CutMix(class_count(data), settings.cutmix)
+        mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)
     except (OSError, TypeError, ValueError) as problem:
         refuse(problem)
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout

@@ -216,7 +216,8 @@ class Neuron(Stateful):
         values = value.detach().flatten()
         if not values.isfinite().all():
             return f"{name} must be finite, got {values[~values.isfinite()][0].item()}."
-        if self._tensor_names[name] in self._neuron.positive_names() and not (values > 0).all():
+        full = self._tensor_names[name]  # a layer may learn it in another form, under another name
+        if full.rpartition(".")[2] == name and full in self._neuron.positive_names() and not (values > 0).all():
             return f"{name} must be > 0, got {values.min().item()}."
         return None
 

@@ -143,7 +143,7 @@ def path(neuron: Equation, x: Tensor) -> str:
     >>> path(LIF(), torch.zeros(4, 2, 3, device="meta"))
     'reference (cpu, cuda: x is on meta)'
     """
-    _check_neuron(neuron)
+    _check_neuron(getattr(neuron, "neuron", neuron))  # of a layer its equation
     _check_input(x)
     device = x.device.type
     if device not in ("cpu", "cuda"):
@@ -159,7 +159,7 @@ def _check_neuron(neuron: Equation) -> None:
 
 
 def _check_input(x: Tensor) -> None:
-    if not isinstance(x, Tensor):
+    if not isinstance(getattr(x, "dtype", None), torch.dtype):
         raise TypeError(f"scan expects a tensor x, got {type(x).__name__}. Write torch.as_tensor(x).")
     if x.ndim < 2:
         raise ValueError(f"scan expects x as [T, B, ...], at least 2 axes, got {tuple(x.shape)}.")
