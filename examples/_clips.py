@@ -153,8 +153,8 @@ def too_large(settings: Any, part: Dataset) -> list[str]:
     """A line, if the recordings of a folder stay in a corner of what is taken for their sensor; else nothing."""
     if settings.dataset != "folder":
         return []
-    height, width = settings.sensor
-    x, y = (max(int(events[name].max(initial=0)) for events in _some_events(part)) for name in "xy")
+    (height, width), seen = settings.sensor, _some_events(part)
+    x, y = (max(int(events[name].max(initial=0)) for events in seen) for name in "xy")
     if 2 * (x + 1) > width and 2 * (y + 1) > height:
         return []
     return [
