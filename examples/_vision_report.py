@@ -57,7 +57,7 @@ def of_training(settings: Any, train: Any) -> str:
         text
         for text, there in (
             ("augmented", train.draws or settings.on_device),
-            ("mixed", settings.mixup or settings.cutmix),
+            ("mixed", settings.mix_probability and (settings.mixup or settings.cutmix)),
             ("labels smoothed", settings.smoothing),
             ("TET", settings.loss == "tet"),
         )

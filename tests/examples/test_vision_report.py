@@ -108,10 +108,12 @@ def test_ticks_of_firing_do_not_touch_and_silence_is_said(axis, scale):
 
 
 def test_curves_of_training_say_how_they_differ_from_validation():
-    plain = {"on_device": (), "mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "loss": "mean"}
+    plain = {"on_device": (), "mixup": 0.0, "cutmix": 0.0, "mix_probability": 1.0, "smoothing": 0.0, "loss": "mean"}
     assert of_training(SimpleNamespace(**plain), SimpleNamespace(draws=False)) == ""
     other = SimpleNamespace(**plain | {"smoothing": 0.1, "cutmix": 0.5})
     assert of_training(other, SimpleNamespace(draws=True)) == "train: augmented, mixed, labels smoothed"
+    other.mix_probability = 0.0
+    assert of_training(other, SimpleNamespace(draws=True)) == "train: augmented, labels smoothed"
 
 
 def test_the_legend_lies_on_no_curve_and_short_class_names_lie_flat(axis):
