@@ -51,7 +51,9 @@ class AdLIF(Equation):
 
     alpha is clamped to exp(-1 / 5) .. exp(-1 / 25), beta to exp(-1 / 30) .. exp(-1 / 120), a to -1 .. 1, b to 0 .. 2,
     the ranges of the paper: a learnt value that drifts out acts as the border and gets no gradient. A number out of
-    range is refused. With a = b = 0 this is sparch's LIF.
+    range is refused. With a = b = 0 this is sparch's LIF. The decays are alpha = exp(-1 / tau_u) and beta =
+    exp(-1 / tau_w), a couples w to the membrane, b to the spikes. Conversions between tau, beta and decays:
+    docs/neurons.md.
     """
 
     alpha, beta, a, b, v_threshold = 0.9, 0.98, 0.0, 1.0, 1.0
@@ -85,8 +87,10 @@ class SEAdLIF(Equation):
     """u = du u + (1 - du) (x - w);  s = [u >= v_threshold];  u = reset(u, s);  w = dw w + (1 - dw) q (a u + b s).
 
     Baronig et al. 2025 (Nat. Commun. 16:5776), symplectic Euler: w sees the new u and s. du = exp(-1 / tau_u),
-    dw = exp(-1 / tau_w). The paper resets to 0, detaches the reset, and keeps a in [0, 1], b in [0, 2] by clamping
-    them after each batch. u decays to v_rest, which is v_reset of a hard reset, else 0.
+    dw = exp(-1 / tau_w), tau_u and tau_w in steps; a couples w to the membrane, b to the spikes, q scales both. The
+    paper resets to 0, detaches the reset, and keeps a in [0, 1], b in [0, 2] by clamping them after each batch. u
+    decays to v_rest, which is v_reset of a hard reset, else 0.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau_u, tau_w, a, b, q, v_threshold = 15.0, 180.0, 0.5, 1.0, 120.0, 1.0

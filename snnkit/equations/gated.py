@@ -47,7 +47,8 @@ class CLIF(Equation):
     """h = v - (v - v_rest) / tau + x;  s = [h >= v_threshold];  m = m sigmoid(h / tau) + s;  v = reset(h, s).
 
     Huang et al. 2024 (ICML, complementary LIF). A soft reset, as in the paper, subtracts v_threshold + sigmoid(m): the
-    more a neuron fired lately, the deeper it falls.
+    more a neuron fired lately, the deeper it falls. tau counts steps. Conversions between tau, beta and decays:
+    docs/neurons.md.
     """
 
     tau, v_threshold = 2.0, 1.0

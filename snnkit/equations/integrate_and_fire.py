@@ -60,7 +60,7 @@ class PLIF(Equation):
 
     LIF whose time constant 1 / sigmoid(w) = 1 + exp(-w) is learnt through a w that may be anything; a given tau > 1 is
     w = -log(tau - 1). With ``decay_input=False`` the input is not scaled. Same recurrence as SpikingJelly's
-    ParametricLIFNode.
+    ParametricLIFNode. Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     w, v_threshold = 0.0, 1.0
@@ -86,7 +86,7 @@ class PLIF(Equation):
 class LI(Equation):
     """v = v + (x - v) / tau, and v is the answer: a leaky integrator that never fires, for readouts.
 
-    With ``decay_input=False``: v = v - v / tau + x. tau counts steps.
+    With ``decay_input=False``: v = v - v / tau + x. tau counts steps. Bellec et al. 2018 (NeurIPS, LSNN) read it out.
     Conversions between tau, beta and decays: docs/neurons.md.
     """
 

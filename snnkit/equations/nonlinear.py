@@ -60,7 +60,8 @@ class Izhikevich(Equation):
     w = w + (a (v - v_rest) - w) / tau_w + b s;  v = reset(v, s).
 
     Izhikevich 2003 in the scaling of QIF. w, the recovery, starts at w_rest and sees v before the reset. With the
-    defaults a = b = 0 it stays at rest: b > 0 makes firing adapt, a couples w to the membrane.
+    defaults a = b = 0 it stays at rest: b > 0 makes firing adapt, a couples w to the membrane. tau, tau_w count steps.
+    Conversions between tau, beta and decays: docs/neurons.md.
     """
 
     tau, v_c, a0, v_threshold, v_rest, w_rest, tau_w, a, b = 2.0, 0.8, 1.0, 1.0, -0.1, 0.0, 2.0, 0.0, 0.0

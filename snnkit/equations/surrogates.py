@@ -29,7 +29,7 @@ class Surrogate(Parametric):
 
 
 class Sigmoid(Surrogate):
-    """alpha g (1 - g), g = 1 / (1 + exp(-alpha d))."""
+    """alpha g (1 - g), g = 1 / (1 + exp(-alpha d)), Wu et al. 2018."""
 
     alpha = 4.0
     positive = ("alpha",)
@@ -109,7 +109,7 @@ def _bell_primitive(d: Any, width: Any) -> Any:
 
 
 class Gaussian(Surrogate):
-    """exp(-d^2 / (2 sigma^2)) / (sigma sqrt(2 pi))."""
+    """exp(-d^2 / (2 sigma^2)) / (sigma sqrt(2 pi)), Wu et al. 2018."""
 
     sigma = 0.5
     positive = ("sigma",)

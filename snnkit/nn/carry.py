@@ -288,6 +288,8 @@ class carry:  # noqa: N801  (used as a statement: with carry(model))
         Args:
             mask: ``[B]`` bool, True where the next call starts from the initial state.
         """
+        if not isinstance(mask, Tensor):
+            raise TypeError(f"carry: reset expects a tensor [B] of bool, got {mask!r}. Write torch.tensor(...).")
         if mask.dtype != torch.bool or mask.ndim != 1:
             raise ValueError(f"carry: reset expects a mask [B] of bool, got {tuple(mask.shape)} of {mask.dtype}.")
         for layer in self._layers:

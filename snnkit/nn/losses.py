@@ -27,7 +27,8 @@ def cross_entropy(m: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Te
 
     Args:
         m: the readout's answer, ``[B, C]``; half precision is computed in float32.
-        target: class numbers ``[B]`` (integers), or probabilities ``[B, C]`` (mixed samples, soft labels).
+        target: class numbers ``[B]`` (integers; as in torch, -100 is left out of the mean), or probabilities ``[B, C]``
+            (mixed samples, soft labels).
         label_smoothing: q = (1 - label_smoothing) target + label_smoothing / C.
 
     Returns:
@@ -201,7 +202,7 @@ def _checked_target(loss: str, m: Tensor, target: Tensor) -> Tensor:
     """The target in the form that torch takes beside answers ``[B, C]``."""
     if target.shape == m.shape and target.is_floating_point():
         return target.to(at_least_float32(m).dtype)
-    if target.shape == m.shape[:1] and not target.is_floating_point():
+    if target.shape == m.shape[:1] and target.dtype != torch.bool and not target.is_floating_point():
         return target.long()
     raise ValueError(
         f"{loss} expects class numbers [B] = ({m.shape[0]},) or probabilities [B, C] = {tuple(m.shape)}, "

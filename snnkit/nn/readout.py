@@ -85,7 +85,9 @@ class SumOfSoftmax(SumOverTime):
 
     def summary(self, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
         """The sum of the softmaxes."""
-        return super().summary(at_least_float32(x).softmax(-1), mask)
+        x = at_least_float32(x)
+        x = x if mask is None else x.masked_fill(~mask, 0.0)  # of an inf in the padding the gradient would be NaN
+        return super().summary(x.softmax(-1), mask)
 
 
 class MeanOverTime(SumOverTime):

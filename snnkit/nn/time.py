@@ -105,7 +105,8 @@ class PerStep(nn.Module):
             statistics over all steps. A module that :class:`KeepsTime` is called on x as it is.
 
     Raises:
-        TypeError: the module has layers with a state over time: folded, they would see time as further samples.
+        TypeError: no module, or one with layers that have a state over time: folded, they would see time as further
+            samples.
 
     A contiguous input is not copied.
 
@@ -115,6 +116,9 @@ class PerStep(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        if not isinstance(module, nn.Module):
+            example = f"{module.__name__}(...)" if isinstance(module, type) else "torch.nn.Linear(8, 4)"
+            raise TypeError(f"PerStep takes a module, an object such as {example}, got {module!r}.")
         for name, layer in module.named_modules():
             # `_memories` marks SpikingJelly's layers with state.
             if isinstance(layer, Stateful | nn.RNNBase) or hasattr(layer, "_memories"):

@@ -25,9 +25,10 @@ from torch import Tensor
 from snnkit.ops import cpu, cuda, recurrent_cuda
 from snnkit.ops.program import Plan
 from snnkit.ops.recurrent_operator import recurrent_backward, recurrent_forward
-from snnkit.ops.scan import Result, _check_broadcast, _start
+from snnkit.ops.scan import Result
 from snnkit.ops.scan_gradient import once_differentiable
 from snnkit.ops.scan_operator import with_gradient
+from snnkit.ops.scan_tensors import coefficients_of, start_of
 
 
 def recurrent_scan(
@@ -69,11 +70,8 @@ def recurrent_scan(
     for name in record:
         if name not in program.states:
             raise ValueError(f"{program.title} has no state {name!r} to record. It has: {', '.join(program.states)}.")
-    coefficients: list[Tensor] = []
-    if program.tensors:
-        coefficients = program.tensor_values({**plan.fixed, **parameters}, dtype)
-        _check_broadcast(program, coefficients, x)
-    before = _start(plan, parameters, x, state, dtype)
+    coefficients = coefficients_of(plan, parameters, x, dtype)
+    before = start_of(plan, parameters, x, state, dtype)
     if not before:  # the equation's own numbers
         before = [x.new_full(x.shape[1:], float(v), dtype=dtype) for v in plan.initial]
     key = f"{program.key}|{','.join(record)}|{1 if final else 0}"

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from snnkit.equations.equation import Equation
 from snnkit.ops import cpu, cuda
-from snnkit.ops.program import Plan, Program, plan_of
+from snnkit.ops.program import Plan, plan_of
+from snnkit.ops.scan_call import compute_dtype
 from snnkit.ops.scan_gradient import differentiable_scan, is_simple, simple_scan
 from snnkit.ops.scan_learnt import is_learnt, learnt_scan
+from snnkit.ops.scan_tensors import coefficients_of, start_of
 
 
 class Result(NamedTuple):
@@ -101,12 +103,9 @@ def run(
         output = short_scan(plan, parameters, x)
         if output is not None:
             return Result(output, {}, {})
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    coefficients: list[Tensor] = []
-    if program.tensors:
-        coefficients = program.tensor_values({**plan.fixed, **parameters}, dtype)
-        _check_broadcast(program, coefficients, x)
-    before = _start(plan, parameters, x, state, dtype)
+    dtype = compute_dtype(x)
+    coefficients = coefficients_of(plan, parameters, x, dtype)
+    before = start_of(plan, parameters, x, state, dtype)
     for tensor in (*coefficients, *before):
         if tensor.device != x.device:
             which = "state" if any(tensor is b for b in before) else "parameter"
@@ -143,8 +142,11 @@ def path(neuron: Equation, x: Tensor) -> str:
     >>> path(LIF(), torch.zeros(4, 2, 3, device="meta"))
     'reference (cpu, cuda: x is on meta)'
     """
-    _check_neuron(getattr(neuron, "neuron", neuron))  # of a layer its equation
+    neuron = getattr(neuron, "neuron", neuron)  # of a layer its equation
+    _check_neuron(neuron)
     _check_input(x)
+    plan = plan_of(neuron)  # traces the step
+    coefficients_of(plan, neuron.parameters(), x, compute_dtype(x))
     device = x.device.type
     if device not in ("cpu", "cuda"):
         return f"reference (cpu, cuda: x is on {x.device})"
@@ -165,6 +167,8 @@ def _check_input(x: Tensor) -> None:
         raise ValueError(f"scan expects x as [T, B, ...], at least 2 axes, got {tuple(x.shape)}.")
     if x.dtype not in _DTYPES:
         raise TypeError(f"scan expects a floating x, got {x.dtype}. Convert it: x.float().")
+    if x.layout != torch.strided:
+        raise TypeError(f"scan expects a dense x, got one of {x.layout}. Convert it: x.to_dense().")
 
 
 def _check_steps(steps: Any, x: Tensor) -> None:
@@ -174,44 +178,3 @@ def _check_steps(steps: Any, x: Tensor) -> None:
         raise ValueError(f"steps must be >= 0, got {steps}.")
     if x.shape[0] != 1:
         raise ValueError(f"steps={steps} reads a single row again and again, but x has {x.shape[0]} rows: give x[:1].")
-
-
-def _check_broadcast(program: Program, coefficients: Sequence[Tensor], x: Tensor) -> None:
-    for coefficient in coefficients:
-        try:
-            fits = torch.broadcast_shapes(coefficient.shape, x.shape[2:]) == x.shape[2:]
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"{program.title}: a parameter of shape {tuple(coefficient.shape)} does not broadcast to the features "
-                f"{tuple(x.shape[2:])} of x. One value a channel is [C] for [T, B, C] and [C, 1, 1] for images."
-            )
-
-
-def _start(
-    plan: Plan, parameters: Mapping[str, Any], x: Tensor, state: Mapping[str, Tensor] | None, dtype: torch.dtype
-) -> list[Tensor]:
-    """The states to start from; none if all of them are the equation's own numbers."""
-    names, shape = plan.program.states, x.shape[1:]
-    if state is None:
-        if not plan.learnt_initial:
-            return []
-        initial = [
-            parameters[v] if isinstance(v, str) else torch.full((), v, dtype=torch.float64, device=x.device)
-            for v in plan.initial
-        ]
-        return [value.to(dtype).expand(shape) for value in initial]
-    if not isinstance(state, Mapping):
-        example = ", ".join(f"{name!r}: ..." for name in names)
-        raise TypeError(f"state must be a dict of tensors, {{{example}}}, got a {type(state).__name__}.")
-    if set(state) != set(names):
-        raise ValueError(f"{plan.program.title} has the states {', '.join(names)}, got {', '.join(state) or 'none'}.")
-    for name in names:
-        if not isinstance(state[name], Tensor):
-            remedy = "A number: torch.full_like(x[0], number)."
-            raise TypeError(f"state {name!r} must be a tensor, got {state[name]!r}. {remedy}")
-        if state[name].shape != shape:
-            got = tuple(state[name].shape)
-            raise ValueError(f"state {name!r} must have the shape {tuple(shape)} of x[0], got {got}.")
-    return [state[name].to(dtype) for name in names]

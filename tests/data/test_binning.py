@@ -126,6 +126,13 @@ def test_channels_outside_the_sensor_are_counted_and_named(x):
         Bin(CHANNELS)(events_of([(0, 3), (5, x), (9, 0)]))
 
 
+@pytest.mark.parametrize("x", [0.5, float("nan")])
+def test_units_that_are_not_whole_are_refused(x):
+    with pytest.raises(ValueError, match=f"Bin: event 1 has x = {x}, expected whole numbers. Were times and units"):
+        Bin(channels=4)(spike_events(np.array([0.01, 0.02, 0.5]), np.array([1.0, x, 3.0])))
+    assert Bin(channels=4)(spike_events(np.array([0.01]), np.array([3.0]))).tolist() == [[0, 0, 0, 1]]
+
+
 def test_spikes_before_time_zero_are_refused():
     with pytest.raises(ValueError, match="1 spikes lie before time zero, the first is spike 0"):
         Bin(3, from_first_spike=False)(events_of([(-5, 0), (3, 1)]))

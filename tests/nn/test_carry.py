@@ -129,6 +129,8 @@ def test_reset_refuses_a_mask_that_is_not_one_bool_a_sample(mask):
         net(spikes(2, 3, 5))
         with pytest.raises(ValueError, match="carry: reset"):
             state.reset(mask)
+        with pytest.raises(TypeError, match=r"a tensor \[B\] of bool, got \[True, False, True\]. Write torch.tensor"):
+            state.reset([True, False, True])
 
 
 def test_reset_before_the_first_call_does_nothing():

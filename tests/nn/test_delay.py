@@ -173,6 +173,10 @@ def test_start_is_the_papers() -> None:
     assert abs(at_border - 1 / 25) < 5 * (0.04 * 0.96 / layer.P.numel()) ** 0.5  # five standard deviations
     assert (layer.SIG == 0.23).all() and not layer.SIG.requires_grad and layer.bias is None
     assert list(layer.state_dict()) == ["weight", "P", "SIG"]
+    for groups, kernel_count in ((1, 1), (4, 3)):  # bias: U(+-1 / sqrt(inputs of a neuron))
+        bias = DelayLinear(64, 4096, 5, groups=groups, kernel_count=kernel_count, bias=True).bias
+        bound = (64 / groups * kernel_count) ** -0.5
+        assert 0.99 * bound < bias.max() <= bound and -bound <= bias.min() < -0.99 * bound
 
 
 def test_fixed_delays_are_whole_and_not_trained() -> None:

@@ -43,7 +43,10 @@ def test_a_sequence_is_refused_with_the_remedy():
         cross_entropy(torch.zeros(4, 3, 5), torch.zeros(3, dtype=torch.long))
 
 
-@pytest.mark.parametrize("target", [torch.zeros(3), torch.zeros(3, 5, dtype=torch.long), torch.zeros(4).long()])
+TARGETS = [torch.zeros(3), torch.zeros(3, dtype=torch.bool), torch.zeros(3, 5, dtype=torch.long), torch.zeros(4).long()]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_target_of_neither_form_is_refused(target):
     with pytest.raises(ValueError, match=r"class numbers \[B\] = \(3,\) or probabilities \[B, C\] = \(3, 5\), got"):
         cross_entropy(torch.zeros(3, 5), target)

@@ -51,6 +51,13 @@ def test_per_step_refuses_layers_with_a_state_over_time(layer):
         PerStep(layer)
 
 
+def test_per_step_refuses_what_is_no_module():
+    with pytest.raises(TypeError, match=r"a module, an object such as Linear\(...\), got <class"):
+        PerStep(nn.Linear)
+    with pytest.raises(TypeError, match=r"a module, an object such as torch.nn.Linear\(8, 4\), got <built-in"):
+        PerStep(torch.relu)
+
+
 def test_per_step_refuses_neurons_of_spikingjelly():
     spikingjelly = pytest.importorskip("spikingjelly.activation_based.neuron")
     with pytest.raises(TypeError, match="LIFNode"):

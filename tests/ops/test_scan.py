@@ -286,6 +286,8 @@ REFUSED = {
     "record of True": (dict(record=True), TypeError, "names of states, such as .*, got True"),
     "state as a number": (dict(state={"v": 0.0}), TypeError, r"'v' must be a tensor, got 0\.0\. A number: torch.full"),
     "state as a tensor": (dict(state=torch.zeros(B, C)), TypeError, "a dict of tensors, {'v': ...}, got a Tensor"),
+    "complex state": (
+        dict(state={"v": torch.zeros(B, C, dtype=torch.complex64)}), TypeError, "real, got torch.complex64. Take its"),
     "state elsewhere": (
         dict(state={"v": torch.zeros(B, C, device="meta")}), ValueError, "a state is on meta, x on cpu. Move one"),
     "parameter elsewhere": (
@@ -310,6 +312,15 @@ def test_path_names_the_implementation_and_each_refusal(monkeypatch):
     assert path(LIF(), torch.zeros(T, B, C)) == "reference (cpu: no compiler: install g++)"
 
 
+class Branching(Equation):
+    """Cannot be traced: what it does depends on a membrane."""
+
+    states = {"v": 0.0}
+
+    def step(self, x, v):
+        return self.spike(x - 1.0), {"v": x if v > 0.0 else v}
+
+
 def test_path_refuses_what_scan_refuses():
     with pytest.raises(TypeError, match="floating x, got torch.int32"):
         path(LIF(), torch.zeros(T, B, C, dtype=torch.int32))
@@ -320,6 +331,12 @@ def test_path_refuses_what_scan_refuses():
             call(LIF(), torch.zeros(T, B, C).numpy())
         with pytest.raises(TypeError, match="takes an equation of snnkit.equations, got type.* A class is made"):
             call(LIF, torch.zeros(T, B, C))
+        with pytest.raises(TypeError, match=r"a dense x, got one of torch.sparse_coo. Convert it: x.to_dense\(\)"):
+            call(LIF(), torch.zeros(T, B, C).to_sparse())
+        with pytest.raises(ValueError, match=r"shape \(4,\) does not broadcast"):
+            call(LIF().bind({"tau": torch.ones(4)}), torch.zeros(T, B, C))
+        with pytest.raises(TypeError, match="Branching.step cannot be traced"):
+            call(Branching(), torch.zeros(T, B, C))
 
 
 def test_without_a_compiler_outputs_and_gradients_are_the_same(monkeypatch):
