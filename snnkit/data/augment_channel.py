@@ -16,7 +16,11 @@ from snnkit.data.frame import checked_amount, checked_frames, checked_probabilit
 
 @dataclass(frozen=True)
 class ChannelJitter:
-    """Move each spike on its own by round(N(0, sigma)) channels."""
+    """Move each spike on its own by round(N(0, sigma)) channels.
+
+    Raises:
+        ValueError: a negative sigma; in the call, frames that are no counts.
+    """
 
     sigma: float = 20.0
     channels: int = 700

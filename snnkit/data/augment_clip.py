@@ -117,6 +117,9 @@ class ClipCutout:
 
     The recipes' RandomErasing. ``ClipCutout.of_side(16, 128)`` is Cutout with 16 pixels on 128 x 128 (DeVries, Taylor
     2017, arXiv 1708.04552), but whole, where the paper's may stand out over the border.
+
+    Raises:
+        ValueError: not 0 <= smallest <= largest <= 1.
     """
 
     smallest: float = 0.001

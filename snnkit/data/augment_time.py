@@ -49,6 +49,9 @@ class TimeStretch:
     """Multiply all times by a factor, uniform in low .. high; no spike is lost.
 
     On frames, frame f goes to frame floor((f + 1/2) factor), and frames that meet are added.
+
+    Raises:
+        ValueError: not 0 < low <= high.
     """
 
     low: float = 0.9

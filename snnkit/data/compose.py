@@ -35,6 +35,9 @@ def transformed(sample: Any, transform: Transform | None, rng: np.random.Generat
 class Compose:
     """Several transforms one after the other; random ones draw from one generator in this order.
 
+    Raises:
+        TypeError: a transform that cannot be called.
+
     >>> Compose(abs, np.sqrt)(-4).item()
     2.0
     """

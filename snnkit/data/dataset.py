@@ -133,6 +133,9 @@ class Part(Dataset):
 
     The part may add a random transform of its own, so that training is augmented and validation, on the same
     stored samples, is not. One level may be random, not both.
+
+    Raises:
+        ValueError: an index outside of the data set, random transforms at both levels.
     """
 
     def __init__(

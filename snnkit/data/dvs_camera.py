@@ -32,6 +32,10 @@ class DVSCamera:
         noise_hz: background events a pixel and second, ON and OFF alike.
         dark: light added to the image before the logarithm, in the image's units (0.02: of images whose white is 1).
 
+    Raises:
+        ValueError: a number out of its range; in the call, images that are not light ``[F, H, W]`` in floating numbers,
+            light that is not above -dark, times that do not fit the images.
+
     >>> light = np.exp([[[0.0, 0.0]], [[0.5, -0.5]]])  # two images of one row with two pixels
     >>> camera = DVSCamera(contrast=0.2, spread=0.0, refractory_us=0, noise_hz=0.0, dark=0.0)
     >>> camera(light, np.array([0, 1000]), np.random.default_rng(0)).tolist()

@@ -21,7 +21,11 @@ def is_events(sample: Any) -> bool:
 
 
 def spike_events(times: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Events with the fields ``t`` and ``x`` from two arrays of equal length; half precision times become float64."""
+    """Events with the fields ``t`` and ``x`` from two arrays of equal length; half precision times become float64.
+
+    Raises:
+        ValueError: arrays of two lengths, or with more than one axis.
+    """
     times, units = np.asarray(times), np.asarray(units)
     if times.shape != units.shape or times.ndim != 1:
         raise ValueError(f"times and units must have one axis and equal length, got {times.shape} and {units.shape}.")

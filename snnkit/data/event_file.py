@@ -50,7 +50,12 @@ def events_from_bytes(data: bytes, name: str, unit_us: float | None = None) -> n
 
 
 def read_events(path: str | os.PathLike[str], unit_us: float | None = None) -> np.ndarray:
-    """Camera events (t us, x, y, p) of one file, see :func:`events_from_bytes`."""
+    """Camera events (t us, x, y, p) of one file, see :func:`events_from_bytes`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, empty or of another format; it names the file.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"No event file {path.absolute()}.")

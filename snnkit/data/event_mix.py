@@ -37,6 +37,9 @@ class EventMix:
         beta: a of the Beta(a, a) of the region's volume; 1 is uniform.
 
     The second recording is moved in time to begin when the first does. ``EventMixed`` is a data set of such pairs.
+
+    Raises:
+        ValueError: beta <= 0; in the call, recordings of two dtypes.
     """
 
     sensor: Sensor

@@ -13,6 +13,9 @@ def latency_frames(brightness: np.ndarray, levels: int, steps: int) -> np.ndarra
         levels: the brightest value, which fires at step 0.
         steps: number of steps; brighter is strictly earlier if it is at least ``levels``.
 
+    Raises:
+        ValueError: levels or steps below 1, brightness that is not whole, or outside of 0 .. levels.
+
     >>> latency_frames(np.array([0, 1, 4]), levels=4, steps=4).argmax(0).tolist()  # 0 for the silent one, too
     [0, 3, 0]
     """

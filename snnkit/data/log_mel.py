@@ -29,6 +29,10 @@ class LogMel:
         channels: number of triangles.
         low, high: frequencies where the first triangle begins and the last one ends (Hz).
 
+    Raises:
+        ValueError: a size below 1, frequencies out of order; in the call, no sound ``[samples]``, or one shorter than
+            half a window.
+
     >>> LogMel()(np.zeros(16_000, np.float32)).shape
     (101, 140)
 

@@ -24,6 +24,9 @@ class CutMix:
         probability: of mixing each sample.
 
     Call it with the batch's own generator: ``mix(batch, batch_generator(seed, epoch, k))``.
+
+    Raises:
+        ValueError: in the call, labels that were mixed before, or beyond the classes.
     """
 
     classes: int

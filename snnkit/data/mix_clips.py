@@ -36,6 +36,10 @@ class MixClips:
     With an odd B the sample in the middle stays as it is. A mixed sample is as long as the longer one of the two.
     For the last epochs without mixing, use ``dataclasses.replace(mix, probability=0.0)``: smoothed targets remain.
     Call it with the batch's own generator: ``mix(batch, batch_generator(seed, epoch, k))``.
+
+    Raises:
+        ValueError: a negative a, a probability outside of [0, 1]; in the call, no clips, labels that were mixed before,
+            or beyond the classes.
     """
 
     classes: int

@@ -14,6 +14,10 @@ from snnkit.data.compose import Transform, transformed
 class OneOf:
     """Apply one of the transforms, each with equal probability; None leaves the sample as it is.
 
+    Raises:
+        ValueError: no transform.
+        TypeError: a transform that cannot be called.
+
     >>> OneOf(None, abs)(-3, np.random.default_rng(0)) in (-3, 3)
     True
     """

@@ -36,6 +36,9 @@ class EpochSampler:
         shuffle: otherwise the order of the data set (evaluation).
         drop_last: leave out a last batch that is not full.
 
+    Raises:
+        ValueError: n below 0, batch_size below 1, a start beyond the epoch.
+
     >>> whole = [list(batch) for batch in EpochSampler(7, 3, seed=1, epoch=4)]
     >>> whole[2:] == [list(batch) for batch in EpochSampler(7, 3, seed=1, epoch=4, start=2)]
     True

@@ -34,6 +34,10 @@ class SpikeHDF5(Dataset):
 
     HDF5 handles survive neither a fork nor pickling. Each process opens its own at its first sample, so DataLoader
     workers of any start method work.
+
+    Raises:
+        FileNotFoundError: no such file or folder; it names what was looked for.
+        ValueError: a truncated or foreign file, labels or times that do not fit.
     """
 
     def __init__(

@@ -8,6 +8,9 @@ import numpy as np
 def split_validation(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (training, validation): validation is ``default_rng(seed).permutation(n)[:k]``; both sorted.
 
+    Raises:
+        ValueError: k outside of 0 .. n.
+
     >>> train, valid = split_validation(10, 3, seed=0)
     >>> len(train), len(valid), sorted([*train.tolist(), *valid.tolist()]) == list(range(10))
     (7, 3, True)
@@ -22,6 +25,9 @@ def split_stratified(labels: np.ndarray, k: int, seed: int) -> tuple[np.ndarray,
     """Indices (rest, held out) where the k held-out samples have the classes' shares of the whole; both sorted.
 
     Each class gives floor(k n_c / n) samples; the remaining ones come from the classes with the largest remainder.
+
+    Raises:
+        ValueError: k outside of 0 .. n.
     """
     labels = np.asarray(labels)
     if not 0 <= k <= len(labels):

@@ -141,6 +141,9 @@ class Given(SplitRule):
 def split_rule(name: str | SplitRule) -> SplitRule:
     """The rule of a name.
 
+    Raises:
+        ValueError: no such rule; it names those there are.
+
     >>> split_rule("ids:0-99/100-119")
     Numbers(train=(0, 99), test=(100, 119), called='')
     """

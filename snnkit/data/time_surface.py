@@ -30,6 +30,9 @@ class TimeSurface(NamedArguments):
         tau_us: time constant of the decay in microseconds.
 
     An event after the last moment counts as if it were at that moment.
+
+    Raises:
+        ValueError: a number that is not > 0; in the call, events outside of the sensor.
     """
 
     sensor: tuple[int, int, int] = (2, 128, 128)

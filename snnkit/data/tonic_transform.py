@@ -29,6 +29,9 @@ class Tonic:
         draws: whether it is random. ``False`` for ``Denoise``: a cache takes fixed transforms only.
 
     A recording without events is handed on as it is: most of tonic's transforms fail on one.
+
+    Raises:
+        ValueError: in the call, a random transform without a generator.
     """
 
     transform: Transform

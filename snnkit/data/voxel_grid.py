@@ -29,6 +29,9 @@ class VoxelGrid(NamedArguments):
         steps: number of moments B, at least 2.
 
     Events that share one time all count at the first moment; no events give zeros.
+
+    Raises:
+        ValueError: fewer than two steps, a size with polarities; in the call, events outside of the sensor.
     """
 
     size: tuple[int, int] = (128, 128)

@@ -113,7 +113,11 @@ class EventShear:
 
 @dataclass(frozen=True)
 class EventScale:
-    """``x' = mx + f (x - mx)``, ``y' = my + f (y - my)``, f uniform in smallest .. largest."""
+    """``x' = mx + f (x - mx)``, ``y' = my + f (y - my)``, f uniform in smallest .. largest.
+
+    Raises:
+        ValueError: not 0 < smallest <= largest.
+    """
 
     sensor: Sensor
     smallest: float = 0.5

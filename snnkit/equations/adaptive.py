@@ -54,6 +54,9 @@ class AdLIF(Equation):
     range is refused. With a = b = 0 this is sparch's LIF. The decays are alpha = exp(-1 / tau_u) and beta =
     exp(-1 / tau_w), a couples w to the membrane, b to the spikes. Conversions between tau, beta and decays:
     docs/neurons.md.
+
+    Raises:
+        ValueError: as for every neuron; a number outside of its range.
     """
 
     alpha, beta, a, b, v_threshold = 0.9, 0.98, 0.0, 1.0, 1.0

@@ -20,6 +20,9 @@ class ILIF(Equation):
     Halves round up; ``half_to_even=True`` rounds them as torch.round does (0.5 to 0, 1.5 to 2). With
     ``decay_input=True``: h = v + (x - (v - v_rest)) / tau. A hard reset happens where s >= 1. tau counts steps.
     Conversions between tau, beta and decays: docs/neurons.md.
+
+    Raises:
+        ValueError: as for every neuron; a D that is not whole.
     """
 
     tau, D, v_threshold = 4 / 3, 4.0, 1.0

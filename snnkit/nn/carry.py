@@ -92,6 +92,9 @@ class Stateful(NamedArguments, nn.Module):
     A subclass calls two methods in ``forward``: ``carried`` at the start and ``keep`` at the end. Outside a ``carry``
     block the first returns None and the second does nothing. No state is in ``state_dict``, and a copy (``deepcopy``,
     ``pickle``) that is made inside a block starts without one.
+
+    Raises:
+        RuntimeError: run again by ``torch.utils.checkpoint`` inside ``carry``, or under ``DataParallel``.
     """
 
     _slot: _Slot | None = None

@@ -162,7 +162,11 @@ class DelayLinear(_Delayed):
 
 
 class DelayConv1d(_Delayed):
-    """``DelayLinear`` in DCLS's layout, ``[B, C, T]`` to ``[B, out, T + tail]``: same arguments and parameters."""
+    """``DelayLinear`` in DCLS's layout, ``[B, C, T]`` to ``[B, out, T + tail]``: same arguments and parameters.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as ``DelayLinear``; in the call, an x that is not ``[B, in_features, T]``.
+    """
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
         """Map ``[B, in, T]`` to ``[B, out, T + tail]``."""

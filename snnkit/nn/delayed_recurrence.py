@@ -23,7 +23,11 @@ from snnkit.ops.registered import is_plain, transformed
 
 @dataclass(frozen=True)
 class UniformDelays:
-    """Delays start uniform between low and high (steps)."""
+    """Delays start uniform between low and high (steps).
+
+    Raises:
+        ValueError: not 0 <= low <= high.
+    """
 
     low: float = 10.0
     high: float = 30.0
@@ -220,6 +224,9 @@ class SpreadSchedule:
         model: every ``DelayedRecurrence`` in it takes part, from the sigma that it was made with.
         epochs: of the whole training.
         decay: 0.95 in the paper.
+
+    Raises:
+        ValueError: no such layer in the model, no epochs, a decay outside of (0, 1].
 
     >>> from snnkit.nn import LIF
     >>> layer = DelayedRecurrence(LIF(), 2)

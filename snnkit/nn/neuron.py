@@ -296,6 +296,9 @@ _made: dict[type[Equation], type[Neuron]] = {}
 def neuron_module(equation: type[Equation]) -> type[Neuron]:
     """The module class of an equation, also of one of your own; the same class each time.
 
+    Raises:
+        TypeError: no class of equations.
+
     >>> from snnkit.equations import IF
     >>> class Mine(IF):
     ...     v_threshold = 0.5
@@ -338,6 +341,10 @@ class PLIF(Neuron):
 
     Takes the arguments of ``LIF``; ``tau`` is where it starts, and must be > 1: a tensor, or a number for one w
     (``shape`` for more). The parameter is ``w``, stored as it is trained.
+
+    Raises:
+        ValueError: tau <= 1; "tau" in ``learn``.
+        TypeError: ``w`` given; an unknown keyword, with the nearest one.
     """
 
     equation: ClassVar[type[Equation]] = equations.PLIF

@@ -21,6 +21,9 @@ class BatchNorm(NamedArguments, nn.BatchNorm1d):
     running ones, whatever they hold, and come out as zeros. Without any valid step the running statistics stay. A
     length that is not from 0 to T is a ValueError where lengths is on the CPU.
 
+    Raises:
+        ValueError: other channels on the last axis, a length outside of 0 .. T.
+
     >>> norm, x = BatchNorm(2), torch.tensor([1.0, 3.0, 99.0]).reshape(3, 1, 1).expand(3, 1, 2)
     >>> [round(y, 4) for y in norm(x, lengths=torch.tensor([2]))[:, 0, 0].tolist()]
     [-1.0, 1.0, 0.0]

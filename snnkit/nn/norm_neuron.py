@@ -75,6 +75,9 @@ class NormNeuron(NamedArguments, nn.Module):
     With ``begun`` it ends a branch of several layers that has added this to the stream already, ``u' = u +
     drop_path(begun + z)``: a dropped sample loses both parts. u is the stream before the branch.
 
+    Raises:
+        ValueError: ``steps`` with more than one row of y.
+
     >>> from snnkit.nn import LIF
     >>> end = NormNeuron(nn.BatchNorm2d(3), LIF()).eval()
     >>> u, s = end(torch.full((1, 2, 3, 4, 4), 9.0), steps=5)

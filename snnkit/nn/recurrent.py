@@ -183,6 +183,9 @@ class Bidirectional(Stateful):
     halves. It needs the end of the sequence, so it cannot run inside ``carry`` (RuntimeError). Source: Bittar and
     Garner 2022.
 
+    Raises:
+        RuntimeError: called inside ``carry``.
+
     >>> Bidirectional(nn.Identity())(torch.arange(3.0).reshape(3, 1, 1)).squeeze(1).tolist()
     [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
     """

@@ -151,6 +151,9 @@ class TimeDropout(Stateful):
     A new mask in each call; inside ``carry`` the same one for all chunks (a sample that is reset gets a new one). The
     identity in eval mode. Source: Lee et al. 2020 (Front. Neurosci. 14:119); SpikingJelly's ``layer.Dropout``.
 
+    Raises:
+        ValueError: p outside of [0, 1).
+
     >>> y = TimeDropout(0.5)(torch.ones(3, 2, 4))
     >>> bool((y == y[0]).all()), sorted(set(y.flatten().tolist())) in ([0.0], [2.0], [0.0, 2.0])
     (True, True)
