@@ -33,6 +33,21 @@ class Share:
             yield whole[self.rank :: self.world]
 
 
+def shared_sampler(samples: int, batch: int, seed: int, accelerator: Accelerator) -> EpochSampler:
+    """The training batches of all processes; a last one that has no sample for each process is left out.
+
+    Raises:
+        ValueError: more processes than samples in a batch.
+    """
+    world = accelerator.num_processes
+    if min(batch, samples) < world:
+        raise ValueError(
+            f"{world} processes share each batch: --batch {batch} of {samples} samples has none for some of them. "
+            "Start fewer processes, or take larger batches."
+        )
+    return EpochSampler(samples, batch, seed, drop_last=0 < samples % batch < world)
+
+
 @dataclass
 class Gathered:
     """Batches of a data set that lies on the device: no sample is touched, nothing is copied."""

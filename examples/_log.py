@@ -30,7 +30,7 @@ class Log:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, list(row)).writerow(row)
         else:
-            _write_rows(self.path, [row], list(row))
+            write_file(self.path, lambda aside: _write_rows(aside, [row], list(row)))
         if self.board is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import: not before an epoch is done
 

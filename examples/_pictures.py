@@ -94,7 +94,8 @@ class FolderPictures(Dataset):
 
     def __init__(self, folder: Path, transform: Any = None) -> None:
         found = datasets.ImageFolder(str(folder), allow_empty=True)
-        empty = [name for number, name in enumerate(found.classes) if number not in set(found.targets)]
+        there = set(found.targets)
+        empty = [name for number, name in enumerate(found.classes) if number not in there]
         if empty:
             raise FileNotFoundError(
                 f"{folder.absolute()}: no picture in the class {'folder' if len(empty) == 1 else 'folders'} "
@@ -108,8 +109,10 @@ class FolderPictures(Dataset):
     def _read(self, index: int) -> Any:
         try:
             with Image.open(self.paths[index]) as picture:
+                if picture.mode.startswith(("I", "F")):  # they would come out white
+                    raise ValueError(f"it has pixels of mode {picture.mode}, expected 8 bits a color")
                 return picture.convert("RGB")
-        except (OSError, SyntaxError) as problem:  # PIL raises both for broken files
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:  # PIL's, for broken files
             raise ValueError(f"{self.paths[index]} is no picture, or a broken one: {problem}") from problem
 
     def stored(self, index: int, epoch: int = 0) -> Any:

@@ -52,6 +52,7 @@ NOT_NEGATIVE = ("weight_decay", "min_lr", "warmup_lr", "clip_grad", "mixup", "cu
 # With or without the ends: a network whose weights are all missing learns nothing, nothing held out chooses nothing.
 SHARES = {"validation": "()", "dropout": "[)", "sparsity": "[)", "time_stretch": "[)", "sigma_share": "[]"}
 SHARES |= {"smoothing": "[)", "ema": "[)", "layer_decay": "(]", "mix_probability": "[]", "mix_switch": "[]"}
+SHARES |= {"crop": "(]"}
 SHARES |= {"flip": "[]", "erase": "[]", "teacher_share": "[]", "tet_share": "[]"}
 
 

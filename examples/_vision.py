@@ -83,6 +83,8 @@ def build_optimizer(model: nn.Module, settings: Any, updates: int) -> tuple[torc
     s = settings
     if s.optimizer not in list_optimizers():
         raise ValueError(f"Unknown optimizer {s.optimizer!r}.{nearest(s.optimizer, list_optimizers())}")
+    if s.optimizer == "adahessian":
+        raise ValueError("--optimizer adahessian needs second derivatives, which neurons do not have. Take another.")
     if s.warmup + s.cooldown >= s.epochs:
         raise ValueError(
             f"--warmup and --cooldown must leave some of the {s.epochs} epochs, got {s.warmup} and {s.cooldown}."
@@ -91,10 +93,13 @@ def build_optimizer(model: nn.Module, settings: Any, updates: int) -> tuple[torc
         raise ValueError(f"--accumulate must be at most --batch, {s.batch}, got {s.accumulate}.")
     decay = s.layer_decay if s.layer_decay < 1 else None
     optimizer = create_optimizer_v2(model, s.optimizer, s.lr, s.weight_decay, layer_decay=decay)
-    steps = {"decay_epochs": s.epochs // 3} if s.schedule == "step" else {}  # older timm takes no None
+    # Of timm's schedules: older ones know no "constant" and no None, and the power of "poly" is called decay_rate.
+    more = {"step": {"decay_epochs": max(s.epochs // 3, 1)}, "poly": {"decay_rate": 1.0}}
+    more["constant"] = {"decay_epochs": 1, "decay_rate": 1.0}
+    name = "step" if s.schedule == "constant" else s.schedule
     schedule, _ = create_scheduler_v2(
-        optimizer, s.schedule, s.epochs - s.cooldown, cooldown_epochs=s.cooldown, min_lr=s.min_lr,
-        warmup_lr=s.warmup_lr, warmup_epochs=s.warmup, step_on_epochs=not s.by_step, updates_per_epoch=updates, **steps,
+        optimizer, name, s.epochs - s.cooldown, cooldown_epochs=s.cooldown, min_lr=s.min_lr, warmup_lr=s.warmup_lr,
+        warmup_epochs=s.warmup, step_on_epochs=not s.by_step, updates_per_epoch=updates, **more.get(s.schedule, {}),
     )  # fmt: skip
     return optimizer, schedule
 
@@ -151,6 +156,9 @@ def evaluate(
             answers[here] = answer.argmax(1)
             loss[here] = nn.functional.cross_entropy(answer.float(), labels, reduction="none")
     model.train(training)
+    if accelerator.num_processes > 1 and len(dataset) >= accelerator.num_processes * settings.batch:  # each has some
+        mine = (answers >= 0).sum() / len(dataset)
+        rates = {name: accelerator.reduce(rate * mine) for name, rate in rates.items()}
     answers = (accelerator.reduce(answers + 1) - 1).cpu().numpy()
     loss = accelerator.reduce(loss).double().mean().item()
     return Score(answers == dataset.labels, loss, dict(rates), answers)

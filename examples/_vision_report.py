@@ -39,7 +39,7 @@ def write_vision_report(run: Any, settings: Any, model: Any, data: Any, test: Sc
         return
     classes = data.test.classes
     table = confusion(data.test.labels, test.answers, len(classes))
-    if len(classes) <= 100:
+    if len(classes) <= 128:
         more |= {"classes": list(classes), "confusion": table.tolist()}
     if test.firing:
         more["firing_rate"] = mean_rate(test.firing)

@@ -50,7 +50,7 @@ class VisionSettings:
     layer_decay: float = option(1.0, "factor of the learning rate from each block to the one before it")
     weight_decay: float = option(0.05, "of the weights")
     clip_grad: float = option(0.0, "largest norm of the gradient; 0: no limit")
-    schedule: str = option("cosine", "of the learning rate, timm's", choices=SCHEDULES)
+    schedule: str = option("cosine", "of the learning rate, timm's; poly: a straight line", choices=SCHEDULES)
     by_step: bool = option(False, "change it after each step, not after each epoch")
     min_lr: float = option(1e-5, "learning rate at the end")
     warmup: int = option(5, "epochs of linear warm-up")
@@ -73,7 +73,18 @@ class VisionSettings:
     notes: ClassVar[tuple[str, ...]] = ()  # what a run says at its start of settings that were made to fit
 
     def fit(self, given: Collection[str], recipe: Mapping[str, Any]) -> None:
-        """Where warm-up and cool-down fill all ``--epochs``, cut those that were not given to their share of them."""
+        """Make what was not given fit what was, and note it.
+
+        Where warm-up and cool-down fill all ``--epochs``, they become their share of them; a lowest or a first learning
+        rate above ``--lr`` becomes its share of that.
+        """
+        peak = recipe.get("lr", type(self).lr)
+        for name in self._lower_rates():
+            had = getattr(self, name)
+            if "lr" in given and name not in given and self.lr < had <= peak:
+                setattr(self, name, had * self.lr / peak)
+                now = f"{getattr(self, name):.3g} for --lr {self.lr:g}"
+                self.notes += (f"note: --{name.replace('_', '-')} is {now}, not {had:g} as for {peak:g}.",)
         if self.warmup + self.cooldown < self.epochs:
             return
         whole = recipe.get("epochs", type(self).epochs)
@@ -100,4 +111,13 @@ class VisionSettings:
                 return (
                     f"{why}, got --{name.replace('_', '-')} {getattr(self, name)}. Leave it out, or change the other."
                 )
+        for name in self._lower_rates():
+            if getattr(self, name) > self.lr and {name, "lr"} & set(given):
+                option, value = f"--{name.replace('_', '-')}", getattr(self, name)
+                return f"{option} {value:g} is above the peak learning rate, --lr {self.lr:g}. Make it smaller."
         return None
+
+    def _lower_rates(self) -> list[str]:
+        """The learning rates beside the peak that this schedule has."""
+        used = {"min_lr": self.schedule in ("cosine", "poly"), "warmup_lr": self.warmup > 0}
+        return [name for name, there in used.items() if there]

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from _batches import batch_loader, on_device
+from _batches import batch_loader, on_device, shared_sampler
 from _checkpoint import seed_all
 from _clips import (
     AUGMENTS, FRAMINGS, OUTSIDE, READERS, SETS, event_parts, in_flags, left_out, summaries, too_large, uneven,
@@ -147,11 +147,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             data = Data(*(on_device(part, device) for part in data))
         classes = len(data.train.classes)
         model = build_model(settings, data.test[0][0].shape[1], classes, device, resumed is not None)
-        sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
+        sampler = shared_sampler(len(data.train), settings.batch, settings.seed, accelerator)
         optimizer, schedule = build_optimizer(model, settings, sampler.batches)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator, narrow=True)
         mix = build_mix(settings, classes)
-    except (OSError, TypeError, ValueError) as problem:
+    except (ImportError, OSError, TypeError, ValueError) as problem:
         refuse(in_flags(problem))
     seed_all(settings.seed + accelerator.process_index)  # the same weights in all processes, but each its own dropout
     averaged = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema else None

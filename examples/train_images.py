@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-from _batches import batch_loader, on_device
+from _batches import batch_loader, on_device, shared_sampler
 from _checkpoint import seed_all
 from _cuda_graph import replayed
 from _data_record import provenances, record_data
@@ -38,7 +38,7 @@ from accelerate import Accelerator
 from timm.data import create_transform
 from timm.data.auto_augment import RandAugment
 from timm.utils import ModelEmaV3
-from torchvision.transforms import RandomCrop
+from torchvision.transforms import InterpolationMode, RandomCrop, Resize
 
 import snnkit
 from snnkit import data as snn_data
@@ -85,12 +85,20 @@ class Settings(VisionSettings):
                 return f"there is no distillation without --teacher, got --{name.replace('_', '-')}."
         if self.teacher and self.loss == "tet":
             return "--teacher is for --loss mean, got tet. Choose one of the two."
-        others = ("crop_scale", "crop_pad", "augment", "jitter", "erase")
-        for name in others if self.on_device else ():
+        others = ("crop_scale", "crop_ratio", "crop_pad", "flip", "augment", "operations", "jitter")
+        for name in (*others, "erase", "erase_mode") if self.on_device else ():
             if name in given and getattr(self, name):
                 return f"--on-device replaces all other augmentation, got --{name.replace('_', '-')}."
         if "operations" in given and self.operations and not self.augment.startswith("rand"):
             return "--operations are those of a rand- policy: add --augment rand-m9-n1, or leave them out."
+        for name, used, why in (
+            ("crop_scale", not self.crop_pad, "--crop-pad takes the place of other crops"),
+            ("crop_ratio", not self.crop_pad, "--crop-pad takes the place of other crops"),
+            ("jitter", not self.augment, f"the policy {self.augment} takes the place of --jitter"),
+            ("erase_mode", self.erase > 0, "nothing is erased without --erase"),
+        ):
+            if name in given and not used and getattr(self, name):
+                return f"{why}, got --{name.replace('_', '-')}. Leave one of them out."
         return super().unused(given)
 
 
@@ -114,7 +122,8 @@ def augmentation(settings: Settings) -> Drawn:
     except (AssertionError, AttributeError, KeyError) as problem:  # of timm, for a policy that it does not know
         raise ValueError(f"--augment {s.augment}: timm does not know this policy. {problem}".rstrip()) from None
     if s.crop_pad:
-        transform.transforms[0] = RandomCrop(s.size, padding=s.crop_pad)
+        whole = Resize(s.size, InterpolationMode.BICUBIC)  # as large as evaluation shows it
+        transform.transforms[:1] = [whole, RandomCrop(s.size, padding=s.crop_pad)]
     for policy in transform.transforms:
         if s.operations and isinstance(policy, RandAugment):
             names = [op.name for op in policy.ops]
@@ -127,9 +136,14 @@ def augmentation(settings: Settings) -> Drawn:
 def load_data(settings: Settings) -> Data:
     """Training, validation and test part as clips of one step, ``[1, 3, H, W]``."""
     s, root = settings, Path(settings.root)
-    for name, values, count in (("mean", s.mean, 3), ("std", s.std, 3), ("crop-scale", s.crop_scale, 2)):
+    for name, count in (("mean", 3), ("std", 3), ("crop_scale", 2), ("crop_ratio", 2)):
+        values, flag = getattr(s, name), f"--{name.replace('_', '-')}"
         if len(values) != count:
-            raise ValueError(f"--{name} takes {count} numbers, got {len(values)}.")
+            raise ValueError(f"{flag} takes {count} numbers, got {len(values)}.")
+        if name != "mean" and min(values) <= 0:
+            raise ValueError(f"{flag} takes numbers > 0, got {min(values):g}.")
+        if count == 2 and values[0] > values[1]:
+            raise ValueError(f"{flag} takes the least, then the largest, got {values[0]:g} and {values[1]:g}.")
     plain = Fixed(create_transform(s.size, interpolation="bicubic", mean=s.mean, std=s.std, crop_pct=s.crop))
     changed = plain if s.on_device else augmentation(s)
     if s.dataset == "digits":
@@ -188,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         teacher, s = None, settings
         if s.teacher:
             teacher = Teacher(s.teacher, s.teacher_weights, classes, s.mean, s.std).to(device)
-        sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
+        sampler = shared_sampler(len(data.train), settings.batch, settings.seed, accelerator)
         optimizer, schedule = build_optimizer(model, settings, sampler.batches)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator)
         mix = build_mix(settings, classes)

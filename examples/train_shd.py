@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from _batches import batch_loader, on_device, training_part
+from _batches import batch_loader, on_device, shared_sampler, training_part
 from _checkpoint import seed_all
 from _data_record import provenances, record_data
 from _parts import refuse_empty, unite_classes
@@ -314,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             data = Data(*(on_device(part, torch.device("cpu") if settings.cutmix else device) for part in data))
         model = build_model(settings, data)
         optimizers, schedules = build_optimizers(model, settings)
-        sampler = snn_data.EpochSampler(len(data.train), settings.batch, settings.seed)
+        sampler = shared_sampler(len(data.train), settings.batch, settings.seed, accelerator)
         loader = batch_loader(data.train, sampler, settings.workers, accelerator)
         mix = snn_data.CutMix(len(data.train.classes), settings.cutmix)
     except (OSError, TypeError, ValueError) as problem:

@@ -44,7 +44,7 @@ class DVSGesture(PublicSet):
     def _events(self, recording: Recording) -> np.ndarray:
         entry = recording.entry
         if recording.start_us is None:
-            unit_us = 1000.0 if entry.path.suffix == ".npy" else None
+            unit_us = 1000.0 if entry.path.suffix.lower() == ".npy" else None
             return events_from_bytes(self.store.read(entry), entry.shown, unit_us)
         data = self.store.mapped(entry)
         if entry.name not in self._packets:

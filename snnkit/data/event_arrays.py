@@ -7,6 +7,7 @@ columns, x, y, p, t as tonic's DVS128 Gesture has them. Nothing is unpickled.
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ import numpy as np
 
 from snnkit.data.camera_event import camera_events
 
+_DAMAGED = (  # what numpy raises on such bytes; it reads a header as Python does
+    *(ValueError, OSError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _MARKS = (b"\x93NUMPY", b"PK")
 OTHER_NAMES = {"t": ("timestamp", "timestamps", "ts"), "x": (), "y": (), "p": ("polarity", "pol", "on")}
 
@@ -44,7 +49,7 @@ def _columns(data: bytes, name: str, unit_us: float | None) -> tuple[dict[str, n
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         # numpy's own words would advise to unpickle it, which may run any code
         told = "it holds Python objects, no numbers" if "pickle" in str(error) else f"damaged or cut off, {error}"
         raise ValueError(f"{name} cannot be read by numpy ({told}).") from error

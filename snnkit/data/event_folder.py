@@ -102,7 +102,7 @@ class EventFolder(Dataset):
         self._refuse_empty_parts(found, parts)
         self.counts = {name: int((parts == code).sum()) for name, code in (*_PARTS.items(), ("unused", UNUSED))}
         self.recordings = [each for each, part in zip(found, parts, strict=True) if part == _PARTS[split]]
-        if any(each.entry.path.suffix == ".aedat4" for each in self.recordings):
+        if any(each.entry.path.suffix.lower() == ".aedat4" for each in self.recordings):
             aedat4_decoder()  # its absence is told now, not at the first sample
         if skip_bad:
             self._leave_out_bad()

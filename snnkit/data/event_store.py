@@ -11,6 +11,7 @@ import lzma
 import mmap
 import os
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -119,7 +120,13 @@ class EventStore:
         elif archive.suffix.lower() == ".tar":
             found = _of_tar(archive, self.suffixes)
         elif loose:
-            return []  # a look into it would cost reading all of it
+            # A look into it would cost reading all of it.
+            if archive.name.partition(".")[0].lower() not in self._folders():
+                warnings.warn(
+                    f"{archive} is left out: recordings lie unpacked beside it. If it holds others, unpack it, too.",
+                    stacklevel=3,
+                )
+            return []
         else:
             return EventStore(unpacked(archive, self.suffixes + LISTS), self.suffixes).entries
         names = {_key(entry) for entry in found if entry.path.suffix.lower() in self.suffixes}
@@ -130,6 +137,10 @@ class EventStore:
                 "cut off. Delete the unpacked folder, the archive is read as it is."
             )
         return [] if both else found
+
+    def _folders(self) -> set[str]:
+        """Names of the folders in which loose files lie, in small letters."""
+        return {part.lower() for entry in self.entries for part in (*entry.path.parts[:-1], entry.file.parent.name)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": {}}

@@ -28,14 +28,14 @@ def gesture_clips(store: EventStore, classes: Sequence[str]) -> list[Recording]:
         ValueError: a list that is no such list or is empty, a label outside the classes, a recording that a list names
             and that is not there, or a recording without a list.
     """
-    long = [each for each in store.entries if each.path.suffix == ".aedat"]
+    long = [each for each in store.entries if each.path.suffix.lower() == ".aedat"]
     if long:
         return ordered(_cut(store, long, classes), classes)
     found = []
     for each in store.entries:
-        if each.path.suffix not in (".npy", ".npz"):
+        if each.path.suffix.lower() not in (".npy", ".npz"):
             continue
-        tonics = each.path.suffix == ".npy"
+        tonics = each.path.suffix.lower() == ".npy"
         text = each.path.stem if tonics else each.path.parent.name
         where = f"{each.path.as_posix()}/{each.file.name}".lower()
         given = next((part for part in ("train", "test") if re.search(rf"(^|/|gesture){part}([./]|$)", where)), "")
@@ -45,7 +45,7 @@ def gesture_clips(store: EventStore, classes: Sequence[str]) -> list[Recording]:
 
 
 def _cut(store: EventStore, long: list[Entry], classes: Sequence[str]) -> list[Recording]:
-    lists = {each.path.name: each for each in store.entries if each.path.suffix in (".csv", ".txt")}
+    lists = {each.path.name: each for each in store.entries if each.path.suffix.lower() in (".csv", ".txt")}
     given = {}
     for part in ("train", "test"):
         if named := lists.get(f"trials_to_{part}.txt"):

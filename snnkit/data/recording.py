@@ -66,13 +66,23 @@ def ordered(found: Iterable[Recording], classes: Sequence[str] = ()) -> list[Rec
     """Sorted by class (in the order given, else by name), number, name, start, with numbers in names as numbers.
 
     Raises:
-        ValueError: one recording is there twice.
+        ValueError: one recording is there twice, also if in two formats.
     """
     place = {label: i for i, label in enumerate(classes)}
     in_order = sorted(found, key=lambda each: (place.get(each.label, 0), *_order(each)))
     for one, other in zip(in_order, in_order[1:], strict=False):
         if (one.name, one.given) == (other.name, other.given):
             raise ValueError(f"One recording is there twice: {one.entry.shown} and {other.entry.shown}. Remove one.")
+    first: dict[str, Recording] = {}
+    for each in in_order:
+        path = each.entry.path
+        bare = "/".join([each.given, each.name.replace(path.name, path.stem)])
+        other = first.setdefault(bare, each)
+        if path.suffix != other.entry.path.suffix and path.suffix.lower() in SUFFIXES:  # 1.jpg and 1.png may be two
+            raise ValueError(
+                f"One recording is there as {other.entry.path.suffix} and as {path.suffix}: {other.entry.shown} and "
+                f"{each.entry.shown}. A split would train on one and test on the other: keep one format."
+            )
     return in_order
 
 

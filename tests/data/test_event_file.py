@@ -162,6 +162,7 @@ def test_seconds_in_an_npz_are_converted_once():
         ("a.npz", npz_bytes(ROWS)[:-50], "a.npz cannot be read by numpy"),
         ("a.npz", b"no numpy at all", "a.npz cannot be read by numpy, .* it starts with b'no numpy at '.$"),
         ("a.npy", npy_bytes(np.array([{"t": 1}], dtype=object)), "by numpy .it holds Python objects, no numb"),
+        ("a.npy", npy_bytes(np.zeros((5, 4))).replace(b"shape'", b"shape ", 1), "a.npy cannot be read by numpy"),
         ("a.npy", npy_bytes(np.zeros((5, 3))), r"a.npy holds an array of shape \(5, 3\)"),
         ("a.npy", npy_bytes(np.zeros(4, [("t", "i8"), ("x", "i2")])), "a.npy has no column 'y' .* it holds t, x"),
         ("a.txt", b"1 2 3", "a.txt has no suffix of an event file; known are .aedat"),

@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -314,6 +315,29 @@ def test_one_recording_twice_is_noticed(tmp_path):
             (tmp_path / folder / label / "1.npz").write_bytes(npz_bytes(made_rows(1)))
     with pytest.raises(ValueError, match=r"One recording is there twice: .*one.*a.1.npz and .*two"):
         EventFolder(tmp_path, "train")
+
+
+def test_one_recording_in_two_formats_is_noticed(tmp_path):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            (tmp_path / label / f"{number}.npz").write_bytes(npz_bytes(made_rows(number)))
+    (tmp_path / "b" / "1.aedat").write_bytes(aedat2_bytes(made_rows(1)))
+    with pytest.raises(ValueError, match=r"is there as .aedat and as .npz: .*b/1.aedat and .*b/1.npz. .* keep one"):
+        EventFolder(tmp_path, "train", "ids:0-1/2-2")
+
+
+def test_a_packed_class_beside_unpacked_ones_is_told(tmp_path):
+    root = write_set(tmp_path / "set", range(3), "folders")
+    rule = "ids:0-1/2-2"
+    with tarfile.open(root / "bird.tar.gz", "w:gz") as archive:  # a class that lies there unpacked, too
+        archive.add(root / "bird", "bird")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(EventFolder(root, "train", rule).classes) == len(CLASSES)
+    shutil.rmtree(root / "bird")
+    with pytest.warns(UserWarning, match="bird.tar.gz is left out: recordings lie unpacked beside it. If it holds oth"):
+        assert "bird" not in EventFolder(root, "train", rule).classes
 
 
 def test_the_key_of_a_cache_changes_with_the_files_the_split_and_the_treatment(tmp_path):

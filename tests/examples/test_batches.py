@@ -1,9 +1,13 @@
 """Batches come the same from the device as sample by sample, and what cannot lie on a device does not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from _batches import Gathered, batch_loader, on_device
+from _batches import Gathered, Share, batch_loader, on_device, shared_sampler
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snnkit.data import Digits, EpochSampler, OnDevice, Part, TimeMask
 
@@ -36,3 +40,16 @@ def test_what_is_random_large_or_empty_stays_where_it_is(some, monkeypatch):
     assert isinstance(on_device(some, CPU), OnDevice)
     monkeypatch.setattr("_batches.LARGEST", bytes_of_frames - 1)
     assert on_device(some, CPU) is some
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 8))
+def test_each_process_has_a_sample_of_each_batch(samples, batch, world):
+    many = SimpleNamespace(num_processes=world)
+    if min(samples, batch) < world:
+        with pytest.raises(ValueError, match=f"{world} processes share each batch: --batch {batch} of {samples} sampl"):
+            shared_sampler(samples, batch, 0, many)
+        return
+    shares = [list(Share(shared_sampler(samples, batch, 0, many), rank, world)) for rank in range(world)]
+    assert all(len({len(part) for part in parts}) == 1 and parts[0] for parts in zip(*shares, strict=True))
+    seen = [index for share in shares for part in share for index in part]
+    assert len(seen) == len(set(seen)) >= samples - (world - 1) * -(-samples // batch)  # of each batch so many at most

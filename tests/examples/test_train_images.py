@@ -168,6 +168,17 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
     assert one.test.sample(0, 0).shape == (1, 3, 8, 8)
 
 
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_padded_crops_show_pictures_as_large_as_evaluation_does(tmp_path, size):
+    folders(tmp_path, ("train", "test"))
+    options = {"dataset": "folder", "root": str(tmp_path), "size": size, "validation": 0.25, "flip": 0.0}
+    crops = load_data(Settings(crop_pad=1, **options)).train
+    assert crops.sample(0, 0).shape == (1, 3, size, size)
+    inner = [np.abs(crops.sample(0, epoch) - load_data(Settings(**options)).valid.sample(0, 0)) for epoch in range(40)]
+    # Pictures have one colour each: a crop that is not moved is evaluation's picture, but for the colour.
+    assert any(np.ptp(difference, axis=(2, 3)).max() < 1e-6 for difference in inner)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -204,6 +215,16 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
         ("--optimizer adammw", "Near: adamw"),
         ("--on-device shft=3", "--on-device has no 'shft'. Near: shift"),
         ("--on-device shift=3 --crop-pad 2", "--on-device replaces all other augmentation, got --crop-pad"),
+        ("--on-device shift=3 --flip 0.9", "--on-device replaces all other augmentation, got --flip"),
+        ("--crop-pad 2 --crop-scale 0.5 1", "--crop-pad takes the place of other crops, got --crop-scale"),
+        ("--augment rand-m9 --jitter 0.4", "the policy rand-m9 takes the place of --jitter, got --jitter"),
+        ("--erase-mode pixel", "nothing is erased without --erase, got --erase-mode"),
+        ("--crop 5", "--crop must be a share in (0, 1], got 5"),
+        ("--crop-ratio 1", "--crop-ratio takes 2 numbers, got 1"),
+        ("--crop-ratio 2 0.5", "--crop-ratio takes the least, then the largest, got 2 and 0.5"),
+        ("--std 0 1 1", "--std takes numbers > 0, got 0"),
+        ("--optimizer adahessian", "--optimizer adahessian needs second derivatives"),
+        ("--dataset folder --root deep", "0.png is no picture, or a broken one: it has pixels of mode I;16, exp"),
     ],
 )
 def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
@@ -221,6 +242,8 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     (tmp_path / "other" / "test" / "b").rename(tmp_path / "other" / "test" / "c")
     torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / "foreign.pth")
     (tmp_path / "broken" / "train" / "b" / "0.png").write_bytes(b"\x89PNG")
+    folders(tmp_path / "deep", ("train", "test"))
+    Image.fromarray(np.full((8, 9), 40_000, np.uint16)).save(tmp_path / "deep" / "train" / "a" / "0.png")
     before = sorted(tmp_path.rglob("*"))
     config = [] if "--set" in arguments or "--model" in arguments else ["--set", *NET]
     with pytest.raises(SystemExit) as stop:

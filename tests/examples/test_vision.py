@@ -159,6 +159,46 @@ def test_a_recipe_s_warm_up_shrinks_with_the_epochs_and_one_that_was_asked_for_d
     assert read(train_images, *short) == (5, 2, 3, 0)
 
 
+def test_a_small_learning_rate_takes_the_rates_of_the_recipe_that_lie_above_it_along():
+    def read(*arguments):
+        settings, _ = read_settings(train_images.Settings, arguments, "")  # the recipe: 5e-3, from 5e-4, to 1e-5
+        return settings.warmup_lr, settings.min_lr, len(settings.notes)
+
+    assert read() == read("--lr", "1e-3") == (5e-4, 1e-5, 0)
+    assert read("--lr", "3e-4") == (pytest.approx(3e-5), 1e-5, 1)
+    assert read("--lr", "3e-6") == (pytest.approx(3e-7), pytest.approx(6e-9), 2)
+    for name in ("min", "warmup"):
+        with pytest.raises(SystemExit, match=f"--{name}-lr 0.1 is above the peak learning rate, --lr 0.005. Make it"):
+            read(f"--{name}-lr", "0.1")
+    assert read("--schedule", "constant", "--warmup", "0", "--lr", "3e-6")[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("poly", [1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        ("step", [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]),
+    ],
+)
+def test_schedules_are_what_they_are_called(schedule, rates):
+    options = ("--schedule", schedule, "--epochs", "6", "--warmup", "0", "--lr", "1.0", "--min-lr", "0.0")
+    settings, _ = read_settings(train_images.Settings, options, "")
+    optimizer, steps = build_optimizer(torch.nn.Linear(2, 2), settings, 3)
+    found = []
+    for epoch in range(6):
+        found.append(optimizer.param_groups[-1]["lr"])
+        steps.step_update(3 * epoch + 3)
+        steps.step(epoch + 1)
+    assert found == pytest.approx(rates)
+
+
+def test_one_epoch_has_a_step_too():
+    settings, _ = read_settings(train_images.Settings, ("--schedule", "step", "--epochs", "2", "--warmup", "0"), "")
+    _, steps = build_optimizer(torch.nn.Linear(2, 2), settings, 3)
+    steps.step(1)
+
+
 def test_a_batch_is_not_cut_into_more_parts_than_it_has_samples():
     settings, _ = read_settings(train_images.Settings, ("--batch", "8", "--accumulate", "9"), "")
     with pytest.raises(ValueError, match="--accumulate must be at most --batch, 8, got 9"):
