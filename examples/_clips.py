@@ -121,8 +121,14 @@ def summaries(*parts: Dataset) -> list[str]:
 
 
 def uneven(settings: Any, part: Dataset) -> list[str]:
-    """A line, if ``--size`` is smaller than the sensor and does not divide it: maps then show stripes; else nothing."""
+    """A line, if ``--size`` does not divide the sensor (maps then show stripes), or is larger (maps then have gaps)."""
     sides, size = _innermost(part).sensor[1:], settings.size
+    if any(size > side for side in sides):
+        return [
+            f"note: {size} x {size} are more than the sensor's {sides[0]} x {sides[1]} pixels: "
+            f"{max(size - sides[0], 0)} rows and {max(size - sides[1], 0)} columns stay empty. --size {min(sides)} has "
+            "no gaps."
+        ]
     if not any(size < side and side % size for side in sides):
         return []
     common = math.gcd(*sides)
@@ -140,12 +146,20 @@ def left_out(settings: Any, part: Dataset) -> list[str]:
         return []
     end_us = settings.steps * round(1000 * settings.window_ms)
     times = [events["t"] for events in _some_events(part)]
+    seen = f"(seen in {len(times)} training recordings)"
+    unit = " If times are in another unit: --unit-us." if settings.dataset == "folder" else ""
+    longest = max((int(t[-1] - t[0]) for t in times if len(t)), default=0)
+    if settings.steps > 1 and longest < 1000 * settings.window_ms:
+        return [
+            f"note: recordings last up to {longest / 1000:g} ms {seen}, so that all events lie in the first of "
+            f"{settings.steps} frames of {settings.window_ms:g} ms. A shorter --window-ms spreads them.{unit}"
+        ]
     late = sum(int((t > t[0] + end_us).sum()) for t in times) / sum(map(len, times))
     if not late:
         return []
     return [
-        f"{settings.steps} frames of {settings.window_ms:g} ms leave out {100 * late:.2g} % of the events, which come "
-        f"later (seen in {len(times)} training recordings). A longer --window-ms or more --steps take them in."
+        f"{settings.steps} frames of {settings.window_ms:g} ms leave out {100 * late:.3g} % of the events, which come "
+        f"later {seen}. A longer --window-ms or more --steps take them in.{unit if late > 0.5 else ''}"
     ]
 
 

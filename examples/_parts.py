@@ -10,6 +10,8 @@ from snnkit import data as snn_data
 def refuse_empty(parts: Sequence[snn_data.Dataset], settings: Any) -> None:
     """Raise ValueError if the training, validation or test part holds no sample: its accuracy would be 0 / 0."""
     train, valid, test = map(len, parts)
+    if len(parts[0].classes) == 1:
+        raise ValueError(f"The data hold the class {parts[0].classes[0]} alone, expected at least two.")
     if not train or not valid:
         raise ValueError(
             f"--validation {settings.validation:g} holds out {valid} of {train + valid} training samples, expected "

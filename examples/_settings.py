@@ -84,6 +84,7 @@ def read_settings(
     if hasattr(kind, "recipe_for"):
         recipe = kind.recipe_for(recipe, values.get("model") or "")
     settings = kind(**recipe | values)
+    settings.recipe = "" if path is None else path.name  # of a new run, to be told
     if hasattr(settings, "fit"):
         settings.fit(values, recipe)
     _refuse_unused(settings, values)

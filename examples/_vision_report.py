@@ -45,7 +45,7 @@ def write_vision_report(run: Any, settings: Any, model: Any, data: Any, test: Sc
         more["firing_rate"] = mean_rate(test.firing)
     result = result_of(run, settings, model, data, {"test": test}, speech=False, **more)
     run.write_result(result)
-    which = examples_of(data.test, test, 3 if len(data.test[0][0]) > 1 else 12)
+    which = examples_of(data.test, test, 3 if len(data.test[0][0]) > 1 else 12, settings)
     note = of_training(settings, data.train)
     write_file(run.folder / "report.png", lambda aside: draw(aside, run, result, table, classes, which, note))
     say_result(run, result)
@@ -126,12 +126,16 @@ def confusion(labels: np.ndarray, answers: np.ndarray | None, classes: int) -> n
     return np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
 
 
-def examples_of(dataset: Any, score: Score, count: int) -> list[Example]:
-    """Test samples evenly over the set."""
+def examples_of(dataset: Any, score: Score, count: int, settings: Any) -> list[Example]:
+    """Test samples evenly over the set; pictures as they were before ``--mean`` and ``--std``."""
+    std, mean = (
+        np.reshape(getattr(settings, name, plain), (-1, 1, 1)).astype(np.float32)
+        for name, plain in (("std", 1.0), ("mean", 0.0))
+    )
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
     names = dataset.classes
     return [
-        Example(np.asarray(dataset[i][0], np.float32), names[dataset.labels[i]], names[score.answers[i]])
+        Example(np.asarray(dataset[i][0], np.float32) * std + mean, names[dataset.labels[i]], names[score.answers[i]])
         for i in chosen
     ]
 
@@ -237,5 +241,4 @@ def as_picture(frame: np.ndarray) -> np.ndarray:
     if len(frame) == 2:
         darker, brighter = frame / max(float(frame.max()), 1e-9)
         return np.clip(np.stack([1 - darker, 1 - darker - brighter, 1 - brighter], -1), 0, 1)
-    low, high = float(frame.min()), float(frame.max())
-    return (frame.transpose(1, 2, 0) - low) / max(high - low, 1e-9)
+    return np.clip(frame.transpose(1, 2, 0), 0, 1)

@@ -38,7 +38,9 @@ from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation
 from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
-from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
+from _vision import (
+    beginning, build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen,
+)  # fmt: skip
 from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
 from accelerate import Accelerator
@@ -137,7 +139,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
-        counted = summaries(data.train, data.test) + left_out(settings, data.train) + too_large(settings, data.train)
+        counted = beginning(settings, resumed is not None) + summaries(data.train, data.test)
+        counted += [*left_out(settings, data.train), *too_large(settings, data.train)]
         counted += [*uneven(settings, data.train), *not_in_validation(data.train, data.valid), *settings.notes]
         provenance = provenances(data)
         if settings.on_device:

@@ -31,7 +31,9 @@ from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictu
 from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
 from _teacher import Teacher
-from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
+from _vision import (
+    beginning, build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen,
+)  # fmt: skip
 from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
 from accelerate import Accelerator
@@ -140,6 +142,8 @@ def load_data(settings: Settings) -> Data:
         values, flag = getattr(s, name), f"--{name.replace('_', '-')}"
         if len(values) != count:
             raise ValueError(f"{flag} takes {count} numbers, got {len(values)}.")
+        if name == "mean" and not 0 <= min(values) <= max(values) <= 1:
+            raise ValueError(f"--mean is of pixels in 0..1, got {max(values):g}. Of gray levels: divide by 255.")
         if name != "mean" and min(values) <= 0:
             raise ValueError(f"{flag} takes numbers > 0, got {min(values):g}.")
         if count == 2 and values[0] > values[1]:
@@ -190,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = load_data(settings)
-        notes = [*not_in_validation(data.train, data.valid), *settings.notes]
+        notes = [*beginning(settings, resumed is not None), *not_in_validation(data.train, data.valid), *settings.notes]
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

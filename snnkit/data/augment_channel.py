@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.event import field, is_events, replaced
 from snnkit.data.frame import checked_amount, checked_frames, checked_probability, happens
 
 
 @dataclass(frozen=True)
-class ChannelJitter:
+class ChannelJitter(NamedArguments):
     """Move each spike on its own by round(N(0, sigma)) channels.
 
     Raises:
@@ -51,7 +52,7 @@ class ChannelJitter:
 
 
 @dataclass(frozen=True)
-class ChannelShift:
+class ChannelShift(NamedArguments):
     """Move all spikes by k channels, k uniform in -max_channels .. max_channels (a higher or lower voice)."""
 
     max_channels: int = 40
@@ -75,7 +76,7 @@ class ChannelShift:
 
 
 @dataclass(frozen=True)
-class NeuronMask:
+class NeuronMask(NamedArguments):
     """With a probability, silence n neighbouring channels, n uniform in 0 .. max_channels, at a uniform place.
 
     SNN-delays' code has p = 0.65 and 27 of 140 channels, and leaves it off.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.frame import checked_amount, checked_probability, happens
 
 Clip = TypeVar("Clip", np.ndarray, Tensor)
@@ -24,7 +25,7 @@ _STEPS = 31
 
 
 @dataclass(frozen=True)
-class ClipFlip:
+class ClipFlip(NamedArguments):
     """Mirror left and right with a probability.
 
     Leave it out where a mirrored sample is of another class: gestures of the left and right hand (the published
@@ -46,7 +47,7 @@ class ClipFlip:
 
 
 @dataclass(frozen=True)
-class ClipRoll:
+class ClipRoll(NamedArguments):
     """Move by whole pixels, uniform in -pixels .. pixels along each axis; what leaves comes in on the other side."""
 
     pixels: int = 5
@@ -62,7 +63,7 @@ class ClipRoll:
 
 
 @dataclass(frozen=True)
-class ClipShear:
+class ClipShear(NamedArguments):
     """Shear along x about the middle by an angle (rad), magnitude in -largest .. largest."""
 
     largest: float = 0.3
@@ -78,7 +79,7 @@ class ClipShear:
 
 
 @dataclass(frozen=True)
-class ClipTranslate:
+class ClipTranslate(NamedArguments):
     """Move along x (or y) by whole pixels, magnitude in -pixels .. pixels, cut to a whole number towards zero."""
 
     pixels: float = 5
@@ -96,7 +97,7 @@ class ClipTranslate:
 
 
 @dataclass(frozen=True)
-class ClipRotate:
+class ClipRotate(NamedArguments):
     """Rotate about the middle, magnitude in -degrees .. degrees."""
 
     degrees: float = 30
@@ -112,7 +113,7 @@ class ClipRotate:
 
 
 @dataclass(frozen=True)
-class ClipCutout:
+class ClipCutout(NamedArguments):
     """Set a square to 0 whose area is a share of the frame, uniform in smallest .. largest; it lies inside the frame.
 
     The recipes' RandomErasing. ``ClipCutout.of_side(16, 128)`` is Cutout with 16 pixels on 128 x 128 (DeVries, Taylor

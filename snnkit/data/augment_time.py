@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.event import field, is_events, microseconds, replaced
 from snnkit.data.frame import checked_amount, checked_frames, checked_probability, happens
 
 
 @dataclass(frozen=True)
-class TimeShift:
+class TimeShift(NamedArguments):
     """Move the whole sample by k steps, k uniform in -max_steps .. max_steps; what falls before zero is lost.
 
     On frames, a later sample gets k silent frames in front, an earlier one loses its first k. For events, bin with
@@ -45,7 +46,7 @@ class TimeShift:
 
 
 @dataclass(frozen=True)
-class TimeStretch:
+class TimeStretch(NamedArguments):
     """Multiply all times by a factor, uniform in low .. high; no spike is lost.
 
     On frames, frame f goes to frame floor((f + 1/2) factor), and frames that meet are added.
@@ -79,7 +80,7 @@ class TimeStretch:
 
 
 @dataclass(frozen=True)
-class TimeMask:
+class TimeMask(NamedArguments):
     """With a probability, silence all channels for n steps, n uniform in 0 .. max_steps, at a uniform place.
 
     SNN-delays' code has p = 0.65 and 7 steps (its kernel of 25 steps // 3, minus 1), and leaves it off.

@@ -67,11 +67,13 @@ def refuse_outside(events: np.ndarray, size: tuple[int, int], name: str) -> np.n
     outside = _outside(events, size)
     if outside is None:
         return events
-    first = int(np.argmax(outside))
+    first, (height, width) = int(np.argmax(outside)), size
+    swapped = height != width and _outside(events, (width, height)) is None
+    remedy = f"With (H, W) = ({width}, {height}) all lie on it: height comes first. Else, i" if swapped else "I"
     raise ValueError(
         f"{name}: {int(outside.sum())} of {len(events)} events lie outside the sensor (H, W) = {tuple(size)}, "
         f"the first is event {first} at x = {events['x'][first]}, y = {events['y'][first]}. "
-        "If it is the right file: outside=drop_outside or clip_outside."
+        f"{remedy}f it is the right file: outside=drop_outside or clip_outside."
     )
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.address import Sensor
 from snnkit.data.event import field, microseconds
 from snnkit.data.warp_event import height_width, unless_empty
 
 
 @dataclass(frozen=True)
-class DropTime:
+class DropTime(NamedArguments):
     """Leave out an interval of a share of the recording, uniform in smallest .. largest, at a uniform place."""
 
     smallest: float = 0.1
@@ -38,7 +39,7 @@ class DropTime:
 
 
 @dataclass(frozen=True)
-class DropArea:
+class DropArea(NamedArguments):
     """Leave out a box whose sides are a share of the sensor's, uniform in smallest .. largest, at a uniform place."""
 
     sensor: Sensor
@@ -63,7 +64,7 @@ class DropArea:
 
 
 @dataclass(frozen=True)
-class DropEvents:
+class DropEvents(NamedArguments):
     """Leave out floor(share n) of n events at random, share uniform in smallest .. largest."""
 
     smallest: float = 0.1

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.camera_event import CAMERA
 
 
 @dataclass(frozen=True)
-class DVSCamera:
+class DVSCamera(NamedArguments):
     """Images ``[F, H, W]`` and their times to events (t in us, x to the right, y down, p = 1 for brighter).
 
     Args:

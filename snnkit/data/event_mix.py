@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.address import Sensor
 from snnkit.data.event import field, microseconds
 from snnkit.data.warp_event import height_width
@@ -29,7 +30,7 @@ _GAUSSIANS = (2, 4)
 
 
 @dataclass(frozen=True)
-class EventMix:
+class EventMix(NamedArguments):
     """``mix(first, second, rng) -> (events, q)``: the mixed recording, and the weight of the second's label.
 
     Args:

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snnkit._suggest import NamedArguments
+
 _ROLLOFF, _ZEROS = 0.99, 6  # of the sinc: its cut-off as a share of the Nyquist frequency, zero crossings a side
 
 
 @dataclass(frozen=True)
-class LogMel:
+class LogMel(NamedArguments):
     """Transform a sound ``[samples]`` into frames ``[1 + samples' // hop, channels]``, float32 in decibel.
 
     Args:

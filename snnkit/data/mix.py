@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.collate import Batch
 from snnkit.data.frame import checked_probability, happens
 
 
 @dataclass(frozen=True)
-class CutMix:
+class CutMix(NamedArguments):
     """Replace n steps of sample i by the same steps of its partner j; ``y_i = (1 - n / T_i) y_i + (n / T_i) y_j``.
 
     Partners are a random permutation of the batch, all samples are read before any is written, the patch lies

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.collate import Batch
 from snnkit.data.frame import checked_probability, happens
 
 
 @dataclass(frozen=True)
-class MixClips:
+class MixClips(NamedArguments):
     """Mix a batch ``[T, B, C, H, W]``; labels ``[B]`` become ``[B, classes]`` float32, smoothed.
 
     Args:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
+
 _CORNERS = np.array([(0, 1), (1, 0), (0, -1), (-1, 0), (0, 1)], float)
 BORDERS = ("mean", "edge")
 
 
 @dataclass(frozen=True)
-class Diamond:
+class Diamond(NamedArguments):
     """How a picture is shown and moved; every length is a share of the sensor, so that all sensors see the same.
 
     Args:

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.compose import Transform
 
 
 @dataclass(frozen=True)
-class Tonic:
+class Tonic(NamedArguments):
     """A transform of tonic, on a copy of the events.
 
     Args:

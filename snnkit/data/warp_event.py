@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnkit._suggest import NamedArguments
 from snnkit.data.address import Sensor, sensor_shape
 from snnkit.data.event import field
 from snnkit.data.frame import checked_probability, happens
 
 
 @dataclass(frozen=True)
-class EventFlip:
+class EventFlip(NamedArguments):
     """``x' = W - 1 - x`` with a probability. Not where a mirrored sample is of another class (gestures, digits)."""
 
     sensor: Sensor
@@ -39,7 +40,7 @@ class EventFlip:
 
 
 @dataclass(frozen=True)
-class EventRotate:
+class EventRotate(NamedArguments):
     """``x' = mx + (x - mx) cos a + (y - my) sin a``, ``y' = my - (x - mx) sin a + (y - my) cos a``, |a| <= largest."""
 
     sensor: Sensor
@@ -62,7 +63,7 @@ class EventRotate:
 
 
 @dataclass(frozen=True)
-class EventTranslate:
+class EventTranslate(NamedArguments):
     """``x' = x + trunc(a d)``, d the distance from the middle to the border ahead, |a| <= largest (the paper's linear).
 
     ``vertical``: the same along y.
@@ -89,7 +90,7 @@ class EventTranslate:
 
 
 @dataclass(frozen=True)
-class EventShear:
+class EventShear(NamedArguments):
     """``x' = x + a hx (y - my) / hy``, |a| <= largest; ``vertical``: ``y' = y + a hy (x - mx) / hx``."""
 
     sensor: Sensor
@@ -112,7 +113,7 @@ class EventShear:
 
 
 @dataclass(frozen=True)
-class EventScale:
+class EventScale(NamedArguments):
     """``x' = mx + f (x - mx)``, ``y' = my + f (y - my)``, f uniform in smallest .. largest.
 
     Raises:

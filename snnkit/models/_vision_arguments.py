@@ -41,13 +41,30 @@ def neuron_maker(
             keywords["tau"] = tau
         return partial(neuron, **keywords)
     if not callable(neuron) or isinstance(neuron, nn.Module):
-        got = type(neuron).__name__
+        got = f"{neuron!r}. Write snnkit.nn.{neuron}" if isinstance(neuron, str) else type(neuron).__name__
         raise TypeError(f"neuron must be a class such as PLIF, or a function that makes a neuron, got {got}.")
     other = repr(surrogate) != repr(SURROGATE)  # one read from a file is another object
     given = dict(tau=tau is not None, surrogate=other, v_reset=v_reset != 0.0, reset=reset is not None)
     for name in [name for name, changed in given.items() if changed]:
         raise TypeError(f"{name} is set by your own function neuron={neuron!r}: give it there.")
-    return neuron  # type: ignore[return-value]  # mypy forgets what the function takes
+    return partial(_made, neuron)  # type: ignore[arg-type]  # mypy forgets what the function takes
+
+
+def _made(neuron: Callable[..., nn.Module], v_threshold: float) -> nn.Module:
+    """A neuron of one's own function, or of another toolkit's class."""
+    try:
+        made = neuron(v_threshold=v_threshold)
+    except TypeError as error:
+        if "v_threshold" not in str(error):
+            raise
+        raise TypeError(f"neuron is called with v_threshold={v_threshold:g}, as PLIF is: {error}.") from error
+    if getattr(made, "step_mode", "m") == "s":  # SpikingJelly's default would take a whole sequence for one step
+        name = type(made).__name__
+        raise TypeError(
+            f"neuron: {name} is in step mode 's' and sees no time. Give a function that makes it in mode 'm', neuron="
+            f"lambda v_threshold: {name}(v_threshold=v_threshold, step_mode='m'), and reset the net before each batch."
+        )
+    return made
 
 
 def require_whole(least: int, **sizes: Any) -> None:

@@ -9,7 +9,7 @@ from snnkit.nn.time import at_least_float32, require_time_first, valid_steps
 
 
 class BatchNorm(NamedArguments, nn.BatchNorm1d):
-    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` on ``[T, B, C]``, statistics per channel over all T B steps.
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` on ``[T, B, ..., C]``, statistics per channel over the rest.
 
     Args:
         num_features: C, the last axis.
@@ -22,7 +22,7 @@ class BatchNorm(NamedArguments, nn.BatchNorm1d):
     length that is not from 0 to T is a ValueError where lengths is on the CPU.
 
     Raises:
-        ValueError: other channels on the last axis, a length outside of 0 .. T.
+        ValueError: other channels on the last axis, images ``[T, B, num_features, H, W]``, a length outside of 0 .. T.
 
     >>> norm, x = BatchNorm(2), torch.tensor([1.0, 3.0, 99.0]).reshape(3, 1, 1).expand(3, 1, 2)
     >>> [round(y, 4) for y in norm(x, lengths=torch.tensor([2]))[:, 0, 0].tolist()]
@@ -42,10 +42,13 @@ class BatchNorm(NamedArguments, nn.BatchNorm1d):
         self.sync = sync
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Map ``[T, B, C]`` to the same shape and dtype; lengths: valid steps of each sample, ``[B]``."""
+        """Map ``[T, B, ..., C]`` to the same shape and dtype; lengths: valid steps of each sample, ``[B]``."""
         require_time_first(self, x)
-        if x.shape[-1] != self.num_features:
-            raise ValueError(f"BatchNorm expects {self.num_features} channels on the last axis, got {tuple(x.shape)}.")
+        images = x.ndim == 5 and x.shape[2] == self.num_features  # whose last axis is their width
+        if x.shape[-1] != self.num_features or images:
+            remedy = f" Of images: nn.PerStep(torch.nn.BatchNorm2d({self.num_features}))." if images else ""
+            expected = f"{self.num_features} channels on the last axis"
+            raise ValueError(f"BatchNorm expects {expected}, got {tuple(x.shape)}.{remedy}")
         padded = None if lengths is None else ~valid_steps(x, lengths)
         if padded is not None:
             x = x.masked_fill(padded, 0.0)

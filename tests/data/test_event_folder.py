@@ -214,8 +214,10 @@ def test_events_outside_the_sensor_name_the_file_and_may_be_dropped(tmp_path):
         (tmp_path / label).mkdir()
         for number in range(2):
             (tmp_path / label / f"{number}.npz").write_bytes(npz_bytes(made_rows(number, width=40)))
-    with pytest.raises(ValueError, match=r"a/0.npz: \d+ of 40 events lie outside the sensor"):
+    with pytest.raises(ValueError, match=r"a/0.npz: \d+ of 40 events lie outside the sensor .*\d\. If it is the right"):
         EventFolder(tmp_path, "train", "ids:0-0/1-1", (128, 30))[0]
+    with pytest.raises(ValueError, match=r"\. With \(H, W\) = \(128, 40\) all lie on it: height comes first. Else, if"):
+        EventFolder(tmp_path, "train", "ids:0-0/1-1", (40, 128))[0]
     kept, _ = EventFolder(tmp_path, "train", "ids:0-0/1-1", (128, 30), outside=drop_outside)[0]
     assert 0 < len(kept) < 40 and kept["x"].max() < 30
 

@@ -213,5 +213,7 @@ def test_brighter_is_red_darker_is_blue_and_nothing_is_white():
     frame = np.zeros((2, 1, 3), np.float32)
     frame[1, 0, 0], frame[0, 0, 1] = 2, 2
     assert as_picture(frame).tolist() == [[[1, 0, 0], [0, 0, 1], [1, 1, 1]]]
+    gray = np.full((3, 1, 2), 0.5, np.float32)
+    assert as_picture(gray).tolist() == [[[0.5] * 3, [0.5] * 3]]
     signed = np.array([[[3.0, -3.0, 0.0]]], np.float32)
     assert as_picture(signed).tolist() == as_picture(frame).tolist()

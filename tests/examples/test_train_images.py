@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,8 @@ def test_padded_crops_show_pictures_as_large_as_evaluation_does(tmp_path, size):
         ("--crop-ratio 1", "--crop-ratio takes 2 numbers, got 1"),
         ("--crop-ratio 2 0.5", "--crop-ratio takes the least, then the largest, got 2 and 0.5"),
         ("--std 0 1 1", "--std takes numbers > 0, got 0"),
+        ("--mean 123.6 116.2 103.5", "--mean is of pixels in 0..1, got 123.6. Of gray levels: divide by 255"),
+        ("--dataset folder --root one", "The data hold the class a alone, expected at least two"),
         ("--optimizer adahessian", "--optimizer adahessian needs second derivatives"),
         ("--dataset folder --root deep", "0.png is no picture, or a broken one: it has pixels of mode I;16, exp"),
     ],
@@ -242,6 +245,9 @@ def test_bad_input_is_refused_in_a_line_or_two_and_nothing_is_written(tmp_path, 
     (tmp_path / "other" / "test" / "b").rename(tmp_path / "other" / "test" / "c")
     torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / "foreign.pth")
     (tmp_path / "broken" / "train" / "b" / "0.png").write_bytes(b"\x89PNG")
+    folders(tmp_path / "one", ("train", "test"))
+    for part in ("train", "test"):
+        shutil.rmtree(tmp_path / "one" / part / "b")
     folders(tmp_path / "deep", ("train", "test"))
     Image.fromarray(np.full((8, 9), 40_000, np.uint16)).save(tmp_path / "deep" / "train" / "a" / "0.png")
     before = sorted(tmp_path.rglob("*"))

@@ -12,7 +12,7 @@ from _clips import event_parts, in_flags, left_out, too_large, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
 from _settings import read_settings
-from _vision import build_model, build_optimizer
+from _vision import beginning, build_model, build_optimizer
 from accelerate.state import AcceleratorState
 
 from snnkit.data import Dataset
@@ -110,6 +110,17 @@ def test_the_share_of_events_that_come_after_the_last_frame_is_told(tmp_path, mo
     share = float(line.partition("leave out ")[2].split(" %")[0])
     assert share == pytest.approx(100 * (1 - used / whole), rel=0.05) and 20 < share < 50
     assert told(framing="window", window_ms=31.0) == (whole, []) and told(framing="number") == (whole, [])
+    used, (line,) = told(framing="window", window_ms=200.0)
+    assert used == whole and "so that all events lie in the first of 3 frames of 200 ms" in line and "--unit-us" in line
+    (line,) = told(framing="window", window_ms=20.0, unit_us=1000.0)[1]
+    assert "leave out 9" in line and line.endswith("If times are in another unit: --unit-us.")
+
+
+def test_a_run_says_its_recipe_and_the_weights_that_it_begins_with(tmp_path):
+    settings, _ = read_settings(train_images.Settings, ("--init", "some.pth"), "")
+    lines = ["recipe digits.yaml: --config takes another one", "begins with the weights of some.pth"]
+    assert beginning(settings, resumed=False) == lines and beginning(settings, resumed=True) == []
+    assert beginning(train_images.Settings(), resumed=False) == []
 
 
 def test_a_class_that_cannot_help_to_choose_the_epoch_is_named_and_one_that_is_not_trained_is_refused():
@@ -216,6 +227,9 @@ def test_a_size_that_does_not_divide_the_sensor_is_told(sensor, size, told):
 
     (line,) = lines(size)
     assert line.endswith(told if told[-1] == "." else f"{told}.") and f"{sensor[0]} x {sensor[1]} pixels" in line
-    assert lines(2) == lines(sensor[1]) == lines(sensor[1] + 1) == []
+    assert lines(2) == []
+    (line,) = lines(sensor[1] + 1)
+    rows, columns = (side + 1 - len(set(np.arange(side) * (side + 1) // side)) for side in (sensor[1], sensor[1]))
+    assert f": {rows + sensor[1] - sensor[0]} rows and {columns} columns stay empty. --size {sensor[0]} has no" in line
     counts = np.bincount(np.arange(sensor[0]) * size // sensor[0])
     assert counts.max() - counts.min() == 1

@@ -400,6 +400,8 @@ def test_neurons_of_spikingjelly_serve_as_well(name):
     x = images(ours, dtype=torch.float64)
     functional.reset_net(model)
     torch.testing.assert_close(model(x), ours(x), rtol=1e-9, atol=1e-9)
+    with pytest.raises(TypeError, match="LIFNode is in step mode 's' and sees no time. Give a function that"):
+        swapped(name, neuron=neuron.LIFNode)
 
 
 def own_neuron(v_threshold: float) -> LIF:
@@ -413,7 +415,8 @@ def own_neuron(v_threshold: float) -> LIF:
     [
         (dict(neuron=LIF, tau=-2.0), ValueError, r"tau must be > 0, got -2\.0"),
         (dict(neuron=IF, tau=2.0), TypeError, "IF has no 'tau'"),
-        (dict(neuron="PLIF"), TypeError, "neuron must be a class such as PLIF, or a function .*got str"),
+        (dict(neuron="PLIF"), TypeError, "neuron must be a class such as PLIF, .*got 'PLIF'. Write snnkit.nn.PLIF"),
+        (dict(neuron=torch.nn.ReLU), TypeError, "neuron is called with v_threshold=.*, as PLIF is: ReLU.* unexpected"),
         (dict(neuron=LIF()), TypeError, "neuron must be a class such as PLIF, or a function .*got LIF"),
         (dict(neuron=own_neuron, tau=3.0), TypeError, "tau is set by your own"),
         (dict(neuron=LIF, surrogate="atan"), TypeError, "surrogate"),
