@@ -161,7 +161,10 @@ def _resumed(kind: type, folder: Path, given: dict[str, Any]) -> Any:
     stored, kinds = read_json(path), _types(kind)
     if set(stored) != set(kinds):
         odd = sorted(set(stored) ^ set(kinds))
-        refuse(f"{path} was written by another script or version: settings {', '.join(odd)} differ.")
+        begun = folder / "command.json"
+        line = read_json(begun).get("command") if begun.is_file() else None
+        told = f"It began with: {line}" if line else f"Settings {', '.join(odd[:6])} differ."
+        refuse(f"{path} was written by another script or version. {told}")
     free = {f.name for f in fields(kind) if f.metadata.get("free")}
     values = {}
     for key, value in stored.items():

@@ -1,7 +1,8 @@
 """Recordings: the files of an event set with their class and number, in an order that no file system changes.
 
 The class is the folder that a file lies in (or the archive, where that has no folders), the number the last digits of
-its name (``cifar10_airplane_12.aedat``: 12), and a folder above called train or test says which part it is given for.
+its name (``cifar10_airplane_12.aedat``: 12), and a folder above called train or test says which part it is given for;
+one called val is the test part where there is no other, as in ImageNet, and unused where there is.
 The order is by class, number, name: names are not padded with zeros, so that as text 10 comes before 2.
 """
 
@@ -9,17 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snnkit.data.event_file import SUFFIXES
 from snnkit.data.event_store import Entry
 
+_PARTS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One sample: its file, class, number, the part it is given for ("train", "test" or ""), and a range of time."""
+    """One sample: its file, class, number, the part it is given for ("train", "test", "val", ""), a range of time."""
 
     entry: Entry
     label: str
@@ -57,8 +59,10 @@ def recordings(entries: Iterable[Entry], suffixes: tuple[str, ...] = SUFFIXES) -
         if not label:
             continue
         above = [part.lower() for part in path.parts[:-2]] + ([entry.file.stem.lower()] if in_archive else [])
-        given = next((part for part in reversed(above) if part in ("train", "test")), "")
+        given = next((_PARTS[part] for part in reversed(above) if part in _PARTS), "")
         found.append(Recording(entry, label, number_in(path.stem), given))
+    if all(each.given != "test" for each in found):
+        found = [replace(each, given="test") if each.given == "val" else each for each in found]
     return ordered(found)
 
 

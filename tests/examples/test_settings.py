@@ -118,6 +118,8 @@ def test_resuming_what_is_no_run_says_so(tmp_path):
     assert "no run to resume in" in refused("--resume", runs=tmp_path)
     (tmp_path / "settings.json").write_text('{"epochs": 3}')
     assert "another script or version" in refused("--resume", tmp_path)
+    (tmp_path / "command.json").write_text('{"command": "python examples/train_shd.py"}')
+    assert "another script or version. It began with: python examples/train_shd.py" in refused("--resume", tmp_path)
     (tmp_path / "settings.json").write_text('{"epochs": 3')
     assert "settings.json is damaged: Expecting" in refused("--resume", tmp_path)
     (tmp_path / "settings.json").write_text("[3]")
