@@ -30,8 +30,10 @@ def training_step(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 def paths(model: nn.Module) -> set[str]:
     """What the layers of neurons take on the GPU."""
-    x = torch.zeros(1, 1, 1, device=DEVICE)
-    return {path(layer.neuron, x) for layer in model.modules() if isinstance(layer, Neuron | IELIF)}
+    neurons = [layer.neuron for layer in model.modules() if isinstance(layer, Neuron | IELIF)]
+    shapes = [[torch.as_tensor(value).shape for value in neuron.parameters().values()] for neuron in neurons]
+    features = [torch.broadcast_shapes((1,), *each) for each in shapes]
+    return {path(n, torch.zeros(1, 1, *size, device=DEVICE)) for n, size in zip(neurons, features, strict=True)}
 
 
 def compare(name: str) -> set[str]:
