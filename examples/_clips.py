@@ -124,10 +124,10 @@ def uneven(settings: Any, part: Dataset) -> list[str]:
     """A line, if ``--size`` does not divide the sensor (maps then show stripes), or is larger (maps then have gaps)."""
     sides, size = _innermost(part).sensor[1:], settings.size
     if any(size > side for side in sides):
+        gaps = [f"{size - side} {name}" for side, name in zip(sides, ("rows", "columns"), strict=True) if size > side]
         return [
-            f"note: {size} x {size} are more than the sensor's {sides[0]} x {sides[1]} pixels: "
-            f"{max(size - sides[0], 0)} rows and {max(size - sides[1], 0)} columns stay empty. --size {min(sides)} has "
-            "no gaps."
+            f"note: --size {size} is more than the sensor's {sides[0]} x {sides[1]} pixels have: {' and '.join(gaps)} "
+            f"stay empty. --size {min(sides)} has no gaps."
         ]
     if not any(size < side and side % size for side in sides):
         return []

@@ -164,9 +164,9 @@ def evaluate(
             answers[here] = answer.argmax(1)
             loss[here] = nn.functional.cross_entropy(answer.float(), labels, reduction="none")
     model.train(training)
-    if accelerator.num_processes > 1 and len(dataset) >= accelerator.num_processes * settings.batch:  # each has some
-        mine = (answers >= 0).sum() / len(dataset)
-        rates = {name: accelerator.reduce(rate * mine) for name, rate in rates.items()}
+    if 1 < accelerator.num_processes <= -(-len(dataset) // settings.batch):  # each had a batch, and has rates
+        mine = (answers >= 0).sum().double()  # a whole number: the sum of rates of 1 is 1
+        rates = {name: accelerator.reduce(rate * mine) / len(dataset) for name, rate in rates.items()}
     answers = (accelerator.reduce(answers + 1) - 1).cpu().numpy()
     loss = accelerator.reduce(loss).double().mean().item()
     return Score(answers == dataset.labels, loss, dict(rates), answers)

@@ -78,6 +78,13 @@ class VisionSettings:
         Where warm-up and cool-down fill all ``--epochs``, they become their share of them; a lowest or a first learning
         rate above ``--lr`` becomes its share of that.
         """
+        whole = recipe.get("epochs", type(self).epochs)
+        for name in ("warmup", "cooldown") if self.warmup + self.cooldown >= self.epochs else ():
+            had = getattr(self, name)
+            if had and name not in given and self.epochs < whole:
+                setattr(self, name, had * self.epochs // whole)
+                now = f"{getattr(self, name)} in these {self.epochs} epochs"
+                self.notes += (f"note: --{name} is {now}, not {had} as in {whole}.",)
         peak = recipe.get("lr", type(self).lr)
         for name in self._lower_rates():
             had = getattr(self, name)
@@ -85,15 +92,6 @@ class VisionSettings:
                 setattr(self, name, had * self.lr / peak)
                 now = f"{getattr(self, name):.3g} for --lr {self.lr:g}"
                 self.notes += (f"note: --{name.replace('_', '-')} is {now}, not {had:g} as for {peak:g}.",)
-        if self.warmup + self.cooldown < self.epochs:
-            return
-        whole = recipe.get("epochs", type(self).epochs)
-        for name in ("warmup", "cooldown"):
-            had = getattr(self, name)
-            if had and name not in given and self.epochs < whole:
-                setattr(self, name, had * self.epochs // whole)
-                now = f"{getattr(self, name)} in these {self.epochs} epochs"
-                self.notes += (f"note: --{name} is {now}, not {had} as in {whole}.",)
 
     def unused(self, given: Collection[str]) -> str | None:
         """What to say if one of these settings would change nothing."""

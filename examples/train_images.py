@@ -14,6 +14,7 @@ looked at once, at the end.
 
 import _quiet_stop  # noqa: F401, I001  # first: it is for the imports below
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def augmentation(settings: Settings) -> Drawn:
     except (AssertionError, AttributeError, KeyError) as problem:  # of timm, for a policy that it does not know
         raise ValueError(f"--augment {s.augment}: timm does not know this policy. {problem}".rstrip()) from None
     if s.crop_pad:
-        whole = Resize(s.size, InterpolationMode.BICUBIC)  # as large as evaluation shows it
+        whole = Resize(int(s.size / s.crop), InterpolationMode.BICUBIC)  # as large as evaluation shows it
         transform.transforms[:1] = [whole, RandomCrop(s.size, padding=s.crop_pad)]
     for policy in transform.transforms:
         if s.operations and isinstance(policy, RandAugment):
@@ -142,10 +143,13 @@ def load_data(settings: Settings) -> Data:
         values, flag = getattr(s, name), f"--{name.replace('_', '-')}"
         if len(values) != count:
             raise ValueError(f"{flag} takes {count} numbers, got {len(values)}.")
-        if name == "mean" and not 0 <= min(values) <= max(values) <= 1:
-            raise ValueError(f"--mean is of pixels in 0..1, got {max(values):g}. Of gray levels: divide by 255.")
-        if name != "mean" and min(values) <= 0:
-            raise ValueError(f"{flag} takes numbers > 0, got {min(values):g}.")
+        shares = name in ("mean", "crop_scale")
+        for value in values:
+            if shares and not 0 <= value <= 1:
+                remedy = " Of gray levels: divide by 255." if name == "mean" and value > 1 else ""
+                raise ValueError(f"{flag} takes numbers in 0..1, got {value:g}.{remedy}")
+            if name != "mean" and not 0 < value < math.inf:
+                raise ValueError(f"{flag} takes numbers > 0, got {value:g}.")
         if count == 2 and values[0] > values[1]:
             raise ValueError(f"{flag} takes the least, then the largest, got {values[0]:g} and {values[1]:g}.")
     plain = Fixed(create_transform(s.size, interpolation="bicubic", mean=s.mean, std=s.std, crop_pct=s.crop))

@@ -33,12 +33,14 @@ def address(events: np.ndarray, sensor: Sensor, wanted_by: str) -> np.ndarray:
     flat = np.zeros(len(events), np.int64)
     for name, size in zip(names, shape, strict=True):
         values = field(events, name, wanted_by)
-        if name != "p" and values.dtype.kind == "f" and (values % 1 != 0).any():  # NaN, too
-            first = int(np.argmax(values % 1 != 0))
-            raise ValueError(
-                f"{wanted_by}: event {first} has {name} = {values[first]}, expected whole numbers. Were times and "
-                "units, or seconds and pixels, exchanged?"
-            )
+        if name != "p" and values.dtype.kind == "f":
+            broken = ~np.isfinite(values) | (values != np.floor(values))
+            if broken.any():
+                first = int(np.argmax(broken))
+                raise ValueError(
+                    f"{wanted_by}: event {first} has {name} = {values[first]}, expected whole numbers. Were times and "
+                    "units, or seconds and pixels, exchanged?"
+                )
         values = polarity(values, wanted_by) if name == "p" else values.astype(np.int64)
         # Two reductions, not two comparisons of all events: they cost a tenth, and a frame is made of millions.
         if len(values) and not 0 <= values.min() <= values.max() < size:

@@ -45,8 +45,8 @@ class Bin(NamedArguments):
         least_steps: a recording that needs fewer frames gets silent ones at its end, up to so many.
 
     Raises:
-        ValueError: options that are not whole, < 1, or exclude each other; in the call, spikes outside of the channels,
-            before time zero or after the last of ``steps`` frames, more than 100,000 frames.
+        ValueError: options that are not whole, < 1, or exclude each other; in the call, units that are not whole,
+            spikes outside of the channels, before time zero or after the last of ``steps`` frames, over 100,000 frames.
 
     >>> frames = Bin(channels=4, group=2)(spike_events(np.array([0.5, 0.509, 0.521]), np.array([0, 1, 3])))
     >>> frames.tolist()

@@ -135,7 +135,7 @@ class Part(Dataset):
     stored samples, is not. One level may be random, not both.
 
     Raises:
-        ValueError: an index outside of the data set, random transforms at both levels.
+        ValueError: one of ``indices`` outside of the data set, random transforms at both levels.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ import numpy as np
 from snnkit.data.camera_event import camera_events
 
 _DAMAGED = (  # what numpy raises on such bytes; it reads a header as Python does
-    *(ValueError, OSError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError),
+    *(ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, RuntimeError, tokenize.TokenError),
     *(zipfile.BadZipFile, zlib.error),
 )
 _MARKS = (b"\x93NUMPY", b"PK")

@@ -88,7 +88,7 @@ class EventFolder(Dataset):
         if split not in _PARTS:
             raise ValueError(f"split must be 'train' or 'test', got {split!r}; hold a validation part out of 'train'.")
         wanted = None if rule is None else split_rule(rule)
-        if np.shape(size) != (2,) or any(int(side) != side or side < 1 for side in size):
+        if np.shape(size) != (2,) or any(np.asarray(side).dtype.kind not in "iu" or side < 1 for side in size):
             raise ValueError(f"size must be the sensor's (H, W) in pixels, got {size!r}.")
         self.root, self.split = Path(root).expanduser(), split
         self.size, self.sensor = tuple(size), (2, *size)

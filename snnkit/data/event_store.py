@@ -10,6 +10,7 @@ from __future__ import annotations
 import lzma
 import mmap
 import os
+import re
 import tarfile
 import warnings
 import zipfile
@@ -120,8 +121,11 @@ class EventStore:
         elif archive.suffix.lower() == ".tar":
             found = _of_tar(archive, self.suffixes)
         elif loose:
-            # A look into it would cost reading all of it.
-            if archive.name.partition(".")[0].lower() not in self._folders():
+            # A look into it would cost reading all of it. Beside folders of classes it may be one more class.
+            classes = {entry.file.parent for entry in self.entries if entry.path.suffix.lower() in self.suffixes}
+            stem = re.sub(r"\.(tar\.\w+|tgz)$", "", archive.name.lower())
+            unpacked_as = {part.lower() for folder in classes for part in folder.parts}
+            if archive.parent in {folder.parent for folder in classes} and stem not in unpacked_as:
                 warnings.warn(
                     f"{archive} is left out: recordings lie unpacked beside it. If it holds others, unpack it, too.",
                     stacklevel=3,
@@ -137,10 +141,6 @@ class EventStore:
                 "cut off. Delete the unpacked folder, the archive is read as it is."
             )
         return [] if both else found
-
-    def _folders(self) -> set[str]:
-        """Names of the folders in which loose files lie, in small letters."""
-        return {part.lower() for entry in self.entries for part in (*entry.path.parts[:-1], entry.file.parent.name)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": {}}

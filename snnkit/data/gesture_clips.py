@@ -45,7 +45,7 @@ def gesture_clips(store: EventStore, classes: Sequence[str]) -> list[Recording]:
 
 
 def _cut(store: EventStore, long: list[Entry], classes: Sequence[str]) -> list[Recording]:
-    lists = {each.path.name: each for each in store.entries if each.path.suffix.lower() in (".csv", ".txt")}
+    lists = {each.path.name.lower(): each for each in store.entries if each.path.suffix.lower() in (".csv", ".txt")}
     given = {}
     for part in ("train", "test"):
         if named := lists.get(f"trials_to_{part}.txt"):
@@ -55,7 +55,7 @@ def _cut(store: EventStore, long: list[Entry], classes: Sequence[str]) -> list[R
         raise ValueError(f"{missing[0]} is in the set's list and not in its folder; so are {len(missing) - 1} others.")
     found = []
     for each in long:
-        table = lists.get(f"{each.path.stem}_labels.csv")
+        table = lists.get(f"{each.path.stem}_labels.csv".lower())
         if given and each.path.name not in given:
             continue
         if table is None:

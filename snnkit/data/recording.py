@@ -61,8 +61,10 @@ def recordings(entries: Iterable[Entry], suffixes: tuple[str, ...] = SUFFIXES) -
         above = [part.lower() for part in path.parts[:-2]] + ([entry.file.stem.lower()] if in_archive else [])
         given = next((_PARTS[part] for part in reversed(above) if part in _PARTS), "")
         found.append(Recording(entry, label, number_in(path.stem), given))
-    if all(each.given != "test" for each in found):
-        found = [replace(each, given="test") if each.given == "val" else each for each in found]
+    there = {each.given for each in found}
+    if "test" not in there:  # val beside train is tested; alone it says nothing
+        as_given = "test" if "train" in there else ""
+        found = [replace(each, given=as_given) if each.given == "val" else each for each in found]
     return ordered(found)
 
 

@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str
     path = Path(path)
     if not path.is_file():
         what = "a folder, expected a file" if path.is_dir() else "not there"
-        inside = sorted(path.glob("**/model.safetensors"))[:1] if path.is_dir() else []
+        inside = [file for file in (path / "best" / "model.safetensors", path / "model.safetensors") if file.is_file()]
         what += f" such as {inside[0]}" if inside else ""
         raise FileNotFoundError(f"Checkpoint {path} is {what} (looked for in {path.parent.resolve()}).")
     with path.open("rb") as file:

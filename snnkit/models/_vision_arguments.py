@@ -51,7 +51,7 @@ def neuron_maker(
 
 
 def _made(neuron: Callable[..., nn.Module], v_threshold: float) -> nn.Module:
-    """A neuron of one's own function, or of another toolkit's class."""
+    """A neuron of one's own function, or of another toolkit's class; SpikingJelly's is set to many steps a call."""
     try:
         made = neuron(v_threshold=v_threshold)
     except TypeError as error:
@@ -59,11 +59,7 @@ def _made(neuron: Callable[..., nn.Module], v_threshold: float) -> nn.Module:
             raise
         raise TypeError(f"neuron is called with v_threshold={v_threshold:g}, as PLIF is: {error}.") from error
     if getattr(made, "step_mode", "m") == "s":  # SpikingJelly's default would take a whole sequence for one step
-        name = type(made).__name__
-        raise TypeError(
-            f"neuron: {name} is in step mode 's' and sees no time. Give a function that makes it in mode 'm', neuron="
-            f"lambda v_threshold: {name}(v_threshold=v_threshold, step_mode='m'), and reset the net before each batch."
-        )
+        made.step_mode = "m"  # type: ignore[assignment]  # a module may have attributes of any kind
     return made
 
 

@@ -22,7 +22,7 @@ class BatchNorm(NamedArguments, nn.BatchNorm1d):
     length that is not from 0 to T is a ValueError where lengths is on the CPU.
 
     Raises:
-        ValueError: other channels on the last axis, images ``[T, B, num_features, H, W]``, a length outside of 0 .. T.
+        ValueError: other channels on the last axis, or as many on the two before it, a length outside of 0 .. T.
 
     >>> norm, x = BatchNorm(2), torch.tensor([1.0, 3.0, 99.0]).reshape(3, 1, 1).expand(3, 1, 2)
     >>> [round(y, 4) for y in norm(x, lengths=torch.tensor([2]))[:, 0, 0].tolist()]
@@ -44,11 +44,14 @@ class BatchNorm(NamedArguments, nn.BatchNorm1d):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map ``[T, B, ..., C]`` to the same shape and dtype; lengths: valid steps of each sample, ``[B]``."""
         require_time_first(self, x)
-        images = x.ndim == 5 and x.shape[2] == self.num_features  # whose last axis is their width
-        if x.shape[-1] != self.num_features or images:
-            remedy = f" Of images: nn.PerStep(torch.nn.BatchNorm2d({self.num_features}))." if images else ""
-            expected = f"{self.num_features} channels on the last axis"
-            raise ValueError(f"BatchNorm expects {expected}, got {tuple(x.shape)}.{remedy}")
+        images = f"Of images [T, B, C, H, W]: nn.PerStep(torch.nn.BatchNorm2d({self.num_features}))."
+        if x.shape[-1] != self.num_features:
+            told = f" {images}" if x.ndim == 5 and x.shape[2] == self.num_features else ""
+            got = f"got {tuple(x.shape)}.{told}"
+            raise ValueError(f"BatchNorm expects {self.num_features} channels on the last axis, {got}")
+        if x.ndim == 5 and x.shape[2:] == 3 * (self.num_features,):  # it would norm the columns of square images
+            remedy = "Channels on the last axis: norm(x.flatten(2, 3)).view_as(x)."
+            raise ValueError(f"BatchNorm got {tuple(x.shape)}: which axis has the channels? {images} {remedy}")
         padded = None if lengths is None else ~valid_steps(x, lengths)
         if padded is not None:
             x = x.masked_fill(padded, 0.0)

@@ -21,7 +21,7 @@ from snnkit.ops.program import Plan, plan_of
 from snnkit.ops.scan_call import compute_dtype
 from snnkit.ops.scan_gradient import differentiable_scan, is_simple, simple_scan
 from snnkit.ops.scan_learnt import is_learnt, learnt_scan
-from snnkit.ops.scan_tensors import coefficients_of, start_of
+from snnkit.ops.scan_tensors import coefficients_of, require_device, start_of
 
 
 class Result(NamedTuple):
@@ -54,8 +54,9 @@ def scan(
         recorded traces ``[T, B, ...]``.
 
     Raises:
-        ValueError: x has fewer than two axes, ``steps`` is given for more than one row, or a state does not fit.
-        TypeError: x is not floating.
+        ValueError: x has fewer than two axes, ``steps`` is given for more than one row, a state or a parameter does not
+            fit, or lies on another device.
+        TypeError: x is not floating or not dense, a state is complex, or a step that cannot be traced.
 
     Gradients reach x, the start state and each parameter that is a tensor. The backward keeps one copy of x.
 
@@ -106,13 +107,7 @@ def run(
     dtype = compute_dtype(x)
     coefficients = coefficients_of(plan, parameters, x, dtype)
     before = start_of(plan, parameters, x, state, dtype)
-    for tensor in (*coefficients, *before):
-        if tensor.device != x.device:
-            which = "state" if any(tensor is b for b in before) else "parameter"
-            raise ValueError(
-                f"{program.title}: a {which} is on {tensor.device}, x on {x.device}. "
-                "Move one of them: layer.to(x.device), or x.to(device)."
-            )
+    require_device(program.title, x, parameter=coefficients, state=before)
     key = f"{program.key}|{','.join(record)}|{1 if final else 0}" if record or final else program.plain_key
     out = differentiable_scan(x, coefficients, before, plan.constants, -1 if steps is None else steps, key)
     if not final and not record:
@@ -146,7 +141,8 @@ def path(neuron: Equation, x: Tensor) -> str:
     _check_neuron(neuron)
     _check_input(x)
     plan = plan_of(neuron)  # traces the step
-    coefficients_of(plan, neuron.parameters(), x, compute_dtype(x))
+    coefficients = coefficients_of(plan, neuron.parameters(), x, compute_dtype(x))
+    require_device(plan.program.title, x, parameter=coefficients)
     device = x.device.type
     if device not in ("cpu", "cuda"):
         return f"reference (cpu, cuda: x is on {x.device})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,17 @@ def coefficients_of(plan: Plan, parameters: Mapping[str, Any], x: Tensor, dtype:
                 f"features {tuple(x.shape[2:])} of x. One value a channel is [C] for [T, B, C], [C, 1, 1] for images."
             )
     return coefficients
+
+
+def require_device(title: str, x: Tensor, **tensors: Sequence[Tensor]) -> None:
+    """Raise ValueError for a parameter or a state, by what it is called, that is not where x is."""
+    for which, each in tensors.items():
+        for tensor in each:
+            if tensor.device != x.device:
+                raise ValueError(
+                    f"{title}: a {which} is on {tensor.device}, x on {x.device}. "
+                    "Move one of them: layer.to(x.device), or x.to(device)."
+                )
 
 
 def start_of(

@@ -311,20 +311,23 @@ def test_a_class_folder_without_recordings_is_refused_and_other_folders_are_not(
 
 
 def test_a_folder_called_val_is_tested_where_there_is_no_other(tmp_path):
-    for part, count in (("train", 3), ("val", 2)):
+    for part, count in (("train", 3), ("val", 10)):
         for label in "ab":
             (tmp_path / part / label).mkdir(parents=True)
             for number in range(count):
                 (tmp_path / part / label / f"{number}.npz").write_bytes(npz_bytes(made_rows(number)))
-    assert [len(EventFolder(tmp_path, part)) for part in ("train", "test")] == [6, 4]
+    assert [len(EventFolder(tmp_path, part)) for part in ("train", "test")] == [6, 20]
     shutil.copytree(tmp_path / "val", tmp_path / "test")
     for part in ("train", "test"):
         data = EventFolder(tmp_path, part)
-        assert data.counts == {"train": 6, "test": 4, "unused": 4}
+        assert data.counts == {"train": 6, "test": 20, "unused": 20}
     assert all(each.entry.path.parts[0] == "test" for each in data.recordings)
+    for part in ("train", "test"):
+        shutil.rmtree(tmp_path / part)
+    assert EventFolder(tmp_path, "train").rule.name == "random-0"  # val alone says nothing
 
 
-@pytest.mark.parametrize("size", [40, (2, 30, 40), (30, 0), (30.5, 40)])
+@pytest.mark.parametrize("size", [40, (2, 30, 40), (30, 0), (30.5, 40), (float("inf"), 3), ("a", "b"), (True, True)])
 def test_a_sensor_that_has_no_height_and_width_is_refused(tmp_path, size):
     with pytest.raises(ValueError, match=r"size must be the sensor's \(H, W\) in pixels, got"):
         EventFolder(tmp_path, "train", size=size)

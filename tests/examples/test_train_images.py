@@ -169,15 +169,17 @@ def test_a_val_folder_is_tested_where_there_is_no_test_folder_and_chooses_where_
     assert one.test.sample(0, 0).shape == (1, 3, 8, 8)
 
 
+@pytest.mark.parametrize("crop", [1.0, 0.8])
 @pytest.mark.parametrize("size", [4, 8, 16])
-def test_padded_crops_show_pictures_as_large_as_evaluation_does(tmp_path, size):
+def test_padded_crops_show_pictures_as_large_as_evaluation_does(tmp_path, size, crop):
     folders(tmp_path, ("train", "test"))
-    options = {"dataset": "folder", "root": str(tmp_path), "size": size, "validation": 0.25, "flip": 0.0}
-    crops = load_data(Settings(crop_pad=1, **options)).train
-    assert crops.sample(0, 0).shape == (1, 3, size, size)
-    inner = [np.abs(crops.sample(0, epoch) - load_data(Settings(**options)).valid.sample(0, 0)) for epoch in range(40)]
-    # Pictures have one colour each: a crop that is not moved is evaluation's picture, but for the colour.
-    assert any(np.ptp(difference, axis=(2, 3)).max() < 1e-6 for difference in inner)
+    ramps = np.add.outer(np.arange(8), 3 * np.arange(9)).astype(np.uint8)[..., None] * np.array([1, 2, 5], np.uint8)
+    for path in tmp_path.rglob("*.png"):
+        Image.fromarray(ramps).save(path)
+    options = {"dataset": "folder", "root": str(tmp_path), "size": size, "validation": 0.25, "flip": 0.0, "crop": crop}
+    crops, whole = load_data(Settings(crop_pad=1, **options)).train, load_data(Settings(**options)).valid.sample(0, 0)
+    assert crops.sample(0, 0).shape == whole.shape == (1, 3, size, size)
+    assert any(np.allclose(crops.sample(0, epoch), whole, atol=1e-6) for epoch in range(200))  # one that is not moved
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,9 @@ def test_padded_crops_show_pictures_as_large_as_evaluation_does(tmp_path, size):
         ("--crop-ratio 1", "--crop-ratio takes 2 numbers, got 1"),
         ("--crop-ratio 2 0.5", "--crop-ratio takes the least, then the largest, got 2 and 0.5"),
         ("--std 0 1 1", "--std takes numbers > 0, got 0"),
-        ("--mean 123.6 116.2 103.5", "--mean is of pixels in 0..1, got 123.6. Of gray levels: divide by 255"),
+        ("--mean 123.6 116.2 103.5", "--mean takes numbers in 0..1, got 123.6. Of gray levels: divide by 255"),
+        ("--std nan 1 1", "--std takes numbers > 0, got nan"),
+        ("--crop-scale 0.5 2", "--crop-scale takes numbers in 0..1, got 2"),
         ("--dataset folder --root one", "The data hold the class a alone, expected at least two"),
         ("--optimizer adahessian", "--optimizer adahessian needs second derivatives"),
         ("--dataset folder --root deep", "0.png is no picture, or a broken one: it has pixels of mode I;16, exp"),

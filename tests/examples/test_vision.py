@@ -1,5 +1,6 @@
 """What the scripts for pictures and for event cameras share: the model of the options, and parts that hold samples."""
 
+import contextlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,11 @@ from _clips import event_parts, in_flags, left_out, too_large, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
 from _settings import read_settings
-from _vision import beginning, build_model, build_optimizer
+from _vision import beginning, build_model, build_optimizer, evaluate
+from _vision_report import examples_of
 from accelerate.state import AcceleratorState
 
+import snnkit
 from snnkit.data import Dataset
 from tests.examples.recorded import write_events
 
@@ -182,6 +185,7 @@ def test_a_small_learning_rate_takes_the_rates_of_the_recipe_that_lie_above_it_a
         with pytest.raises(SystemExit, match=f"--{name}-lr 0.1 is above the peak learning rate, --lr 0.005. Make it"):
             read(f"--{name}-lr", "0.1")
     assert read("--schedule", "constant", "--warmup", "0", "--lr", "3e-6")[2] == 0
+    assert read("--lr", "3e-4", "--epochs", "2")[2] == 1  # no warm-up is left, and its rate not told of
 
 
 @pytest.mark.parametrize(
@@ -204,7 +208,7 @@ def test_schedules_are_what_they_are_called(schedule, rates):
     assert found == pytest.approx(rates)
 
 
-def test_one_epoch_has_a_step_too():
+def test_two_epochs_have_a_step_too():
     settings, _ = read_settings(train_images.Settings, ("--schedule", "step", "--epochs", "2", "--warmup", "0"), "")
     _, steps = build_optimizer(torch.nn.Linear(2, 2), settings, 3)
     steps.step(1)
@@ -231,5 +235,48 @@ def test_a_size_that_does_not_divide_the_sensor_is_told(sensor, size, told):
     (line,) = lines(sensor[1] + 1)
     rows, columns = (side + 1 - len(set(np.arange(side) * (side + 1) // side)) for side in (sensor[1], sensor[1]))
     assert f": {rows + sensor[1] - sensor[0]} rows and {columns} columns stay empty. --size {sensor[0]} has no" in line
+    if sensor[0] < sensor[1]:
+        assert "columns" not in lines(sensor[1])[0]
     counts = np.bincount(np.arange(sensor[0]) * size // sensor[0])
     assert counts.max() - counts.min() == 1
+
+
+class Clips(Dataset):
+    """Clips ``[N, T, C, H, W]`` of one class of five."""
+
+    def __init__(self, clips):
+        super().__init__(np.zeros(len(clips), np.int64), list("abcde"))
+        self.clips = clips.numpy()
+
+    def stored(self, index, epoch):
+        return self.clips[index]
+
+
+def test_the_rates_of_several_processes_are_those_of_one():
+    class Neurons(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neuron = snnkit.nn.IF()
+
+        def forward(self, x):
+            return self.neuron(torch.cat([x.flatten(2), torch.ones(*x.shape[:2], 1)], 2)).mean(0)
+
+    def rates(rank, world):
+        accelerator = SimpleNamespace(process_index=rank, num_processes=world, device=torch.device("cpu"))
+        accelerator.reduce, accelerator.autocast = lambda tensor: tensor, contextlib.nullcontext
+        score = evaluate(Neurons(), clips, SimpleNamespace(batch=4, workers=0), accelerator, observe=True)
+        return score.firing["neuron"]
+
+    clips = Clips(torch.rand(6, 3, 1, 2, 2, generator=torch.Generator().manual_seed(0)))
+    parts = [rates(rank, 2) for rank in range(2)]
+    torch.testing.assert_close(parts[0] + parts[1], rates(0, 1), rtol=1e-14, atol=0)
+    assert (parts[0] + parts[1])[-1] == 1 and not torch.equal(parts[0] / parts[0][-1], parts[1] / parts[1][-1])
+
+
+def test_pictures_are_shown_as_they_were_before_mean_and_std():
+    pictures = torch.rand(2, 1, 3, 4, 4)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    normal = (pictures - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    score = SimpleNamespace(answers=np.zeros(2, int))
+    shown = examples_of(Clips(normal), score, 2, SimpleNamespace(mean=mean, std=std))
+    assert np.allclose(np.stack([each.clip for each in shown]), pictures, atol=1e-6)

@@ -124,9 +124,11 @@ def test_a_transposed_input_and_more_axes():
 def test_a_wrong_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"BatchNorm expects"):
         BatchNorm(5)(torch.zeros(shape))
-    for width in (4, 5):  # of 5 it would norm the columns
-        with pytest.raises(ValueError, match=r"the last axis, got .* Of images: nn.PerStep\(torch.nn.BatchNorm2d\(5"):
-            BatchNorm(5)(torch.zeros(3, 2, 5, 4, width))
+    with pytest.raises(ValueError, match=r"the last axis, got .* Of images .*: nn.PerStep\(torch.nn.BatchNorm2d\(5"):
+        BatchNorm(5)(torch.zeros(3, 2, 5, 4, 4))
+    with pytest.raises(ValueError, match=r"which axis has the channels\? Of images .*nn.PerStep"):
+        BatchNorm(5)(torch.zeros(3, 2, 5, 5, 5))  # it would norm the columns
+    assert BatchNorm(5)(torch.zeros(3, 2, 5, 4, 5)).shape == (3, 2, 5, 4, 5)
 
 
 def test_a_single_row_is_refused_in_training_as_in_torch():

@@ -33,7 +33,8 @@ def test_an_import_error_of_cupy_is_shown_as_it_was_and_a_model_runs(monkeypatch
     reason, warned = refusal_and_warnings()
     assert reason == f"cupy does not import (ImportError: {LOST}): pip install --force-reinstall cupy-cuda13x"
     assert len(warned) == 1 and warned[0].startswith(reason) and "slower" in warned[0]
-    there = types.SimpleNamespace(dtype=torch.float32, ndim=3, device=torch.device("cuda:0"), get_device=lambda: 0)
+    like = {"dtype": torch.float32, "ndim": 3, "layout": torch.strided, "shape": (1, 1, 1)}
+    there = types.SimpleNamespace(**like, device=torch.device("cuda:0"), get_device=lambda: 0)
     assert path(LIF(), there) == f"reference (cuda: {reason})"
     model = snnkit.create_model("delay_snn_shd", num_classes=5)
     assert model(torch.rand(4, 3, 140)).shape == (3, 5)

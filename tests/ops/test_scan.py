@@ -335,6 +335,8 @@ def test_path_refuses_what_scan_refuses():
             call(LIF(), torch.zeros(T, B, C).to_sparse())
         with pytest.raises(ValueError, match=r"shape \(4,\) does not broadcast"):
             call(LIF().bind({"tau": torch.ones(4)}), torch.zeros(T, B, C))
+        with pytest.raises(ValueError, match="a parameter is on meta, x on cpu. Move one"):
+            call(LIF().bind({"tau": torch.tensor(2.0, device="meta")}), torch.zeros(T, B, C))
         with pytest.raises(TypeError, match="Branching.step cannot be traced"):
             call(Branching(), torch.zeros(T, B, C))
 
