@@ -64,7 +64,7 @@ def read_settings(
     Args:
         kind: the settings dataclass; its ``unused(given)`` says what is wrong with options that nothing would use, and
             its attribute ``recipes`` names the folder in configs/ that holds its recipes, if that is not configs/;
-            ``fit(given, recipe)``, if it has that, makes what the recipe asks for fit what was given.
+            ``fit(given, recipe, its name)``, if it has that, makes what the recipe asks for fit what was given.
         argv: arguments, default ``sys.argv[1:]``.
         description: first lines of ``--help``.
         runs: where ``--resume`` without a folder looks for the newest run.
@@ -84,9 +84,8 @@ def read_settings(
     if hasattr(kind, "recipe_for"):
         recipe = kind.recipe_for(recipe, values.get("model") or "")
     settings = kind(**recipe | values)
-    settings.recipe = "" if path is None else path.name  # of a new run, to be told
     if hasattr(settings, "fit"):
-        settings.fit(values, recipe)
+        settings.fit(values, recipe, path.name if path else "")
     _refuse_unused(settings, values)
     return settings, None
 

@@ -48,14 +48,6 @@ def build_model(settings: Any, in_chans: int, classes: int, device: torch.device
     return model.to(device, memory_format=torch.channels_last) if device.type == "cuda" else model
 
 
-def beginning(settings: Any, resumed: bool) -> list[str]:
-    """Lines that say by which recipe a new run trains, and from which weights."""
-    if resumed:
-        return []
-    recipe = [f"recipe {settings.recipe}: --config takes another one"] if getattr(settings, "recipe", "") else []
-    return recipe + ([f"begins with the weights of {settings.init}"] if settings.init else [])
-
-
 def _is_vision(name: str) -> bool:
     return issubclass(owners[name], VisionModel)
 

@@ -70,14 +70,16 @@ class VisionSettings:
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
 
-    notes: ClassVar[tuple[str, ...]] = ()  # what a run says at its start of settings that were made to fit
+    notes: ClassVar[tuple[str, ...]] = ()  # what a new run says at its start
 
-    def fit(self, given: Collection[str], recipe: Mapping[str, Any]) -> None:
-        """Make what was not given fit what was, and note it.
+    def fit(self, given: Collection[str], recipe: Mapping[str, Any], called: str) -> None:
+        """Make what was not given fit what was, and note it, after the recipe's name and the weights to begin with.
 
         Where warm-up and cool-down fill all ``--epochs``, they become their share of them; a lowest or a first learning
         rate above ``--lr`` becomes its share of that.
         """
+        self.notes += (f"recipe {called}: --config takes another one",) if called else ()
+        self.notes += (f"begins with the weights of {self.init}",) if self.init else ()
         whole = recipe.get("epochs", type(self).epochs)
         for name in ("warmup", "cooldown") if self.warmup + self.cooldown >= self.epochs else ():
             had = getattr(self, name)
@@ -96,24 +98,30 @@ class VisionSettings:
     def unused(self, given: Collection[str]) -> str | None:
         """What to say if one of these settings would change nothing."""
         mixes = self.mixup > 0 or self.cutmix > 0
-        for name, used, why in (
-            ("tet_share", self.loss == "tet", f"--loss {self.loss} pulls to nothing"),
-            ("mix_probability", mixes, "nothing is mixed without --mixup or --cutmix"),
-            ("mix_switch", self.mixup > 0 and self.cutmix > 0, "there is no choice without --mixup and --cutmix"),
-            ("mix_until", mixes, "nothing is mixed without --mixup or --cutmix"),
-            ("by_step", self.schedule != "constant", "--schedule constant changes nothing"),
-            ("min_lr", self.schedule in ("cosine", "poly"), f"--schedule {self.schedule} has no lowest rate"),
-            ("warmup_lr", self.warmup > 0, "there is no warm-up without --warmup"),
-        ):
-            if name in given and not used and getattr(self, name):
-                return (
-                    f"{why}, got --{name.replace('_', '-')} {getattr(self, name)}. Leave it out, or change the other."
-                )
-        for name in self._lower_rates():
+        rates, nothing_mixed = self._lower_rates(), "nothing is mixed without --mixup or --cutmix"
+        without_effect = {
+            "tet_share": (self.loss != "tet", f"--loss {self.loss} pulls to nothing"),
+            "mix_probability": (not mixes, nothing_mixed),
+            "mix_switch": (not (self.mixup and self.cutmix), "there is no choice without --mixup and --cutmix"),
+            "mix_until": (not mixes, nothing_mixed),
+            "by_step": (self.schedule == "constant", "--schedule constant changes nothing"),
+            "min_lr": ("min_lr" not in rates, f"--schedule {self.schedule} has no lowest rate"),
+            "warmup_lr": ("warmup_lr" not in rates, "there is no warm-up without --warmup"),
+        } | self.without_effect()
+        for name, (unused, why) in without_effect.items():
+            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            if name in given and unused and value:
+                shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                return f"{why}, got {option} {shown}. Leave it out, or change the other."
+        for name in rates:
             if getattr(self, name) > self.lr and {name, "lr"} & set(given):
                 option, value = f"--{name.replace('_', '-')}", getattr(self, name)
                 return f"{option} {value:g} is above the peak learning rate, --lr {self.lr:g}. Make it smaller."
         return None
+
+    def without_effect(self) -> dict[str, tuple[bool, str]]:
+        """Of a script's own options: whether it has no effect, and why."""
+        return {}
 
     def _lower_rates(self) -> list[str]:
         """The learning rates beside the peak that this schedule has."""

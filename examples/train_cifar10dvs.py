@@ -38,9 +38,7 @@ from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation
 from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
-from _vision import (
-    beginning, build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen,
-)  # fmt: skip
+from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
 from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
 from accelerate import Accelerator
@@ -102,17 +100,19 @@ class Settings(VisionSettings):
     shift: int = option(5, "augmentation: shift by up to so many pixels")
     events_in_memory: bool = option(True, "augmentation of events: keep them all in memory", free=True)
 
+    def without_effect(self) -> dict[str, tuple[bool, str]]:
+        """As of all vision settings."""
+        framing, augment = f"--framing {self.framing}", f"--augment {self.augment}"
+        return {
+            "window_ms": (self.framing not in ("window", "surface"), f"{framing} has no length"),
+            "surface_ms": (self.framing != "surface", f"{framing} has no decay"),
+            "log_counts": (self.framing not in ("number", "time", "window"), f"{framing} has no counts"),
+            "shift": (self.augment not in ("spikformer", "spike_driven"), f"{augment} has no shift"),
+            "flip": (self.augment in ("none", "event_drop"), f"{augment} has no flip"),
+        }
+
     def unused(self, given: Collection[str]) -> str | None:
         """What to say if one of these settings would change nothing."""
-        for name, used, why in (
-            ("window_ms", self.framing in ("window", "surface"), f"--framing {self.framing} has no length"),
-            ("surface_ms", self.framing == "surface", f"--framing {self.framing} has no decay"),
-            ("shift", self.augment in ("spikformer", "spike_driven"), f"--augment {self.augment} has no shift"),
-            ("flip", self.augment not in ("none", "event_drop"), f"--augment {self.augment} has no flip"),
-            ("log_counts", self.framing in ("number", "time", "window"), f"--framing {self.framing} has no counts"),
-        ):
-            if name in given and not used and getattr(self, name):
-                return f"{why}, got --{name.replace('_', '-')}. Leave it out, or change the other."
         if self.on_device and self.augment != "none":
             return f"--on-device replaces all other augmentation, got --augment {self.augment}. Add --augment none."
         return super().unused(given)
@@ -139,9 +139,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = Data(*event_parts(settings))
-        counted = beginning(settings, resumed is not None) + summaries(data.train, data.test)
-        counted += [*left_out(settings, data.train), *too_large(settings, data.train)]
-        counted += [*uneven(settings, data.train), *not_in_validation(data.train, data.valid), *settings.notes]
+        counted = [*settings.notes, *summaries(data.train, data.test), *left_out(settings, data.train)]
+        counted += [*too_large(settings, data.train), *uneven(settings, data.train)]
+        counted += not_in_validation(data.train, data.valid)
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

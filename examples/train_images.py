@@ -14,7 +14,6 @@ looked at once, at the end.
 
 import _quiet_stop  # noqa: F401, I001  # first: it is for the imports below
 
-import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -28,24 +27,19 @@ from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation, refuse_empty, refuse_other_classes
-from _pictures import Drawn, Fixed, cifar_pictures, digit_pictures, folder_pictures
+from _picture_transforms import as_evaluated, augmentation, check_pixels
+from _pictures import cifar_pictures, digit_pictures, folder_pictures
 from _run import Position, Run, check_settings, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
 from _teacher import Teacher
-from _vision import (
-    beginning, build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen,
-)  # fmt: skip
+from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
 from _vision_report import say_firing, say_without_gradient, write_vision_report
 from _vision_settings import VisionSettings
 from accelerate import Accelerator
-from timm.data import create_transform
-from timm.data.auto_augment import RandAugment
 from timm.utils import ModelEmaV3
-from torchvision.transforms import InterpolationMode, RandomCrop, Resize
 
 import snnkit
 from snnkit import data as snn_data
-from snnkit._suggest import nearest
 from snnkit.nn.losses import distillation
 
 SETS = ("digits", "cifar10", "cifar100", "folder")
@@ -81,27 +75,26 @@ class Settings(VisionSettings):
     teacher_share: float = option(0.5, "distillation: alpha, the share of the teacher in the loss")
     teacher_tau: float | None = option(None, "distillation: temperature (default: learn the teacher's first choice)")
 
+    def without_effect(self) -> dict[str, tuple[bool, str]]:
+        """As of all vision settings."""
+        of_teacher = ("teacher_weights", "teacher_share", "teacher_tau")
+        table = {name: (not self.teacher, "there is no distillation without --teacher") for name in of_teacher}
+        if self.on_device:
+            others = ("crop_scale", "crop_ratio", "crop_pad", "flip", "augment", "operations", "jitter")
+            why = "--on-device replaces all other augmentation"
+            return table | {name: (True, why) for name in (*others, "erase", "erase_mode")}
+        return table | {
+            "crop_scale": (self.crop_pad > 0, "--crop-pad takes the place of other crops"),
+            "crop_ratio": (self.crop_pad > 0, "--crop-pad takes the place of other crops"),
+            "operations": (not self.augment.startswith("rand"), "--operations are those of a rand- policy"),
+            "jitter": (bool(self.augment), f"the policy {self.augment} takes the place of --jitter"),
+            "erase_mode": (not self.erase, "nothing is erased without --erase"),
+        }
+
     def unused(self, given: Collection[str]) -> str | None:
         """What to say if one of these settings would change nothing."""
-        for name in ("teacher_weights", "teacher_share", "teacher_tau"):
-            if name in given and not self.teacher and getattr(self, name):
-                return f"there is no distillation without --teacher, got --{name.replace('_', '-')}."
         if self.teacher and self.loss == "tet":
             return "--teacher is for --loss mean, got tet. Choose one of the two."
-        others = ("crop_scale", "crop_ratio", "crop_pad", "flip", "augment", "operations", "jitter")
-        for name in (*others, "erase", "erase_mode") if self.on_device else ():
-            if name in given and getattr(self, name):
-                return f"--on-device replaces all other augmentation, got --{name.replace('_', '-')}."
-        if "operations" in given and self.operations and not self.augment.startswith("rand"):
-            return "--operations are those of a rand- policy: add --augment rand-m9-n1, or leave them out."
-        for name, used, why in (
-            ("crop_scale", not self.crop_pad, "--crop-pad takes the place of other crops"),
-            ("crop_ratio", not self.crop_pad, "--crop-pad takes the place of other crops"),
-            ("jitter", not self.augment, f"the policy {self.augment} takes the place of --jitter"),
-            ("erase_mode", self.erase > 0, "nothing is erased without --erase"),
-        ):
-            if name in given and not used and getattr(self, name):
-                return f"{why}, got --{name.replace('_', '-')}. Leave one of them out."
         return super().unused(given)
 
 
@@ -113,46 +106,11 @@ class Data(NamedTuple):
     test: snn_data.Dataset
 
 
-def augmentation(settings: Settings) -> Drawn:
-    """timm's transform for training."""
-    s = settings
-    try:
-        transform = create_transform(
-            s.size, is_training=True, scale=s.crop_scale, ratio=s.crop_ratio, hflip=s.flip,
-            auto_augment=s.augment or None, color_jitter=s.jitter or None, re_prob=s.erase, re_mode=s.erase_mode,
-            interpolation="bicubic", mean=s.mean, std=s.std,
-        )  # fmt: skip
-    except (AssertionError, AttributeError, KeyError) as problem:  # of timm, for a policy that it does not know
-        raise ValueError(f"--augment {s.augment}: timm does not know this policy. {problem}".rstrip()) from None
-    if s.crop_pad:
-        whole = Resize(int(s.size / s.crop), InterpolationMode.BICUBIC)  # as large as evaluation shows it
-        transform.transforms[:1] = [whole, RandomCrop(s.size, padding=s.crop_pad)]
-    for policy in transform.transforms:
-        if s.operations and isinstance(policy, RandAugment):
-            names = [op.name for op in policy.ops]
-            for name in set(s.operations) - set(names):
-                raise ValueError(f"--operations: {s.augment} has no {name!r}.{nearest(name, names)}")
-            policy.ops = [op for op in policy.ops if op.name in s.operations]
-    return Drawn(transform)
-
-
 def load_data(settings: Settings) -> Data:
     """Training, validation and test part as clips of one step, ``[1, 3, H, W]``."""
     s, root = settings, Path(settings.root)
-    for name, count in (("mean", 3), ("std", 3), ("crop_scale", 2), ("crop_ratio", 2)):
-        values, flag = getattr(s, name), f"--{name.replace('_', '-')}"
-        if len(values) != count:
-            raise ValueError(f"{flag} takes {count} numbers, got {len(values)}.")
-        shares = name in ("mean", "crop_scale")
-        for value in values:
-            if shares and not 0 <= value <= 1:
-                remedy = " Of gray levels: divide by 255." if name == "mean" and value > 1 else ""
-                raise ValueError(f"{flag} takes numbers in 0..1, got {value:g}.{remedy}")
-            if name != "mean" and not 0 < value < math.inf:
-                raise ValueError(f"{flag} takes numbers > 0, got {value:g}.")
-        if count == 2 and values[0] > values[1]:
-            raise ValueError(f"{flag} takes the least, then the largest, got {values[0]:g} and {values[1]:g}.")
-    plain = Fixed(create_transform(s.size, interpolation="bicubic", mean=s.mean, std=s.std, crop_pct=s.crop))
+    check_pixels(s)
+    plain = as_evaluated(s)
     changed = plain if s.on_device else augmentation(s)
     if s.dataset == "digits":
         train, valid, test = (
@@ -198,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_folder(settings.folder, resumed)
         seed_all(settings.seed)
         data = load_data(settings)
-        notes = [*beginning(settings, resumed is not None), *not_in_validation(data.train, data.valid), *settings.notes]
+        notes = [*settings.notes, *not_in_validation(data.train, data.valid)]
         provenance = provenances(data)
         if settings.on_device:
             change = BatchAugment.parsed(settings.on_device)

@@ -121,15 +121,7 @@ class EventStore:
         elif archive.suffix.lower() == ".tar":
             found = _of_tar(archive, self.suffixes)
         elif loose:
-            # A look into it would cost reading all of it. Beside folders of classes it may be one more class.
-            classes = {entry.file.parent for entry in self.entries if entry.path.suffix.lower() in self.suffixes}
-            stem = re.sub(r"\.(tar\.\w+|tgz)$", "", archive.name.lower())
-            unpacked_as = {part.lower() for folder in classes for part in folder.parts}
-            if archive.parent in {folder.parent for folder in classes} and stem not in unpacked_as:
-                warnings.warn(
-                    f"{archive} is left out: recordings lie unpacked beside it. If it holds others, unpack it, too.",
-                    stacklevel=3,
-                )
+            self._tell_of(archive)  # a look into it would cost reading all of it
             return []
         else:
             return EventStore(unpacked(archive, self.suffixes + LISTS), self.suffixes).entries
@@ -141,6 +133,15 @@ class EventStore:
                 "cut off. Delete the unpacked folder, the archive is read as it is."
             )
         return [] if both else found
+
+    def _tell_of(self, archive: Path) -> None:
+        """Warn of an archive beside folders of classes that lies there unpacked under no name: it may be one more."""
+        classes = {entry.file.parent for entry in self.entries if entry.path.suffix.lower() in self.suffixes}
+        unpacked_as = {part.lower() for folder in classes for part in folder.parts}
+        stem = re.sub(r"\.(tar\.\w+|tgz)$", "", archive.name.lower())
+        if archive.parent in {folder.parent for folder in classes} and stem not in unpacked_as:
+            text = f"{archive} is left out: recordings lie unpacked beside it. If it holds others, unpack it, too."
+            warnings.warn(text, stacklevel=4)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": {}}

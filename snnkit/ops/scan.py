@@ -56,7 +56,7 @@ def scan(
     Raises:
         ValueError: x has fewer than two axes, ``steps`` is given for more than one row, a state or a parameter does not
             fit, or lies on another device.
-        TypeError: x is not floating or not dense, a state is complex, or a step that cannot be traced.
+        TypeError: x is not floating or not dense, a state is complex, or the step cannot be traced.
 
     Gradients reach x, the start state and each parameter that is a tensor. The backward keeps one copy of x.
 

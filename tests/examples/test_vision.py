@@ -12,8 +12,8 @@ import train_shd
 from _clips import event_parts, in_flags, left_out, too_large, uneven
 from _parts import not_in_validation, refuse_empty
 from _run import refuse_folder
-from _settings import read_settings
-from _vision import beginning, build_model, build_optimizer, evaluate
+from _settings import read_settings, write_settings
+from _vision import build_model, build_optimizer, evaluate
 from _vision_report import examples_of
 from accelerate.state import AcceleratorState
 
@@ -121,9 +121,10 @@ def test_the_share_of_events_that_come_after_the_last_frame_is_told(tmp_path, mo
 
 def test_a_run_says_its_recipe_and_the_weights_that_it_begins_with(tmp_path):
     settings, _ = read_settings(train_images.Settings, ("--init", "some.pth"), "")
-    lines = ["recipe digits.yaml: --config takes another one", "begins with the weights of some.pth"]
-    assert beginning(settings, resumed=False) == lines and beginning(settings, resumed=True) == []
-    assert beginning(train_images.Settings(), resumed=False) == []
+    assert settings.notes == ("recipe digits.yaml: --config takes another one", "begins with the weights of some.pth")
+    write_settings(settings, tmp_path / "settings.json")
+    resumed, _ = read_settings(train_images.Settings, ("--resume", str(tmp_path)), "")
+    assert resumed.init == "some.pth" and resumed.notes == train_images.Settings().notes == ()
 
 
 def test_a_class_that_cannot_help_to_choose_the_epoch_is_named_and_one_that_is_not_trained_is_refused():
@@ -163,7 +164,7 @@ def test_a_folder_that_cannot_hold_a_run_is_refused_in_a_line_before_the_data_ar
 def test_a_recipe_s_warm_up_shrinks_with_the_epochs_and_one_that_was_asked_for_does_not():
     def read(script, *arguments):
         settings, _ = read_settings(script.Settings, arguments, "")
-        return settings.epochs, settings.warmup, settings.cooldown, len(settings.notes)
+        return settings.epochs, settings.warmup, settings.cooldown, sum("note: " in line for line in settings.notes)
 
     assert read(train_images) == (20, 3, 0, 0) and read(train_images, "--epochs", "4") == (4, 3, 0, 0)
     assert read(train_images, "--epochs", "2") == (2, 0, 0, 1)
@@ -176,7 +177,7 @@ def test_a_recipe_s_warm_up_shrinks_with_the_epochs_and_one_that_was_asked_for_d
 def test_a_small_learning_rate_takes_the_rates_of_the_recipe_that_lie_above_it_along():
     def read(*arguments):
         settings, _ = read_settings(train_images.Settings, arguments, "")  # the recipe: 5e-3, from 5e-4, to 1e-5
-        return settings.warmup_lr, settings.min_lr, len(settings.notes)
+        return settings.warmup_lr, settings.min_lr, sum("note: " in line for line in settings.notes)
 
     assert read() == read("--lr", "1e-3") == (5e-4, 1e-5, 0)
     assert read("--lr", "3e-4") == (pytest.approx(3e-5), 1e-5, 1)
