@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from _tripled import Tripled
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from snnkit import data
 from snnkit.data import Batch, Dataset, EpochSampler, OnDevice, Part, collate
+from snnkit.nn.observer import Rates
 
 LARGEST = 2**31  # bytes of a data set that is kept on the device
 
@@ -117,6 +119,12 @@ def evaluation_loader(
             generator=torch.Generator(),
         )
     return ((slice(int(i[0]), int(i[-1]) + 1), b) for i, b in zip(mine, loader, strict=True))
+
+
+def shared_rates(rates: Rates[Tensor], samples: int, batch: int, accelerator: Accelerator) -> dict[str, Tensor]:
+    """The rates over the batches of all processes; a data set of fewer batches leaves each process its own."""
+    each_had_one = accelerator.num_processes <= -(-samples // batch)
+    return rates.over_processes(accelerator.reduce) if each_had_one else dict(rates)
 
 
 def _leave_signals(worker: int) -> None:

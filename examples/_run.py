@@ -1,9 +1,8 @@
 """The run of a training script: its folder, its checkpoints, its log, and how it is stopped.
 
 A run folder holds ``settings.json``, ``command.json`` (the lines that began and resumed it), ``provenance.json`` (where
-the data come from, in the scripts for vision), ``metrics.csv`` (a line an epoch), TensorBoard events, the checkpoints
-``last`` (all that a resumed run needs) and ``best`` (the model of the chosen epoch), and at the end ``result.json`` and
-``report.png``.
+the data come from), ``metrics.csv`` (a line an epoch), TensorBoard events, the checkpoints ``last`` (all that a resumed
+run needs) and ``best`` (the model of the chosen epoch), and at the end ``result.json`` and ``report.png``.
 """
 
 import math

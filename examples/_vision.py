@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from _batches import evaluation_loader
+from _batches import evaluation_loader, shared_rates
 from _report import Score
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -156,9 +156,7 @@ def evaluate(
             answers[here] = answer.argmax(1)
             loss[here] = nn.functional.cross_entropy(answer.float(), labels, reduction="none")
     model.train(training)
-    if 1 < accelerator.num_processes <= -(-len(dataset) // settings.batch):  # each had a batch, and has rates
-        mine = (answers >= 0).sum().double()  # a whole number: the sum of rates of 1 is 1
-        rates = {name: accelerator.reduce(rate * mine) / len(dataset) for name, rate in rates.items()}
     answers = (accelerator.reduce(answers + 1) - 1).cpu().numpy()
     loss = accelerator.reduce(loss).double().mean().item()
-    return Score(answers == dataset.labels, loss, dict(rates), answers)
+    firing = shared_rates(rates, len(dataset), settings.batch, accelerator)
+    return Score(answers == dataset.labels, loss, firing, answers)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from _batches import batch_loader, on_device, shared_sampler, training_part
+from _batches import batch_loader, evaluation_loader, on_device, shared_rates, shared_sampler, training_part
 from _checkpoint import seed_all
 from _data_record import provenances, record_data
 from _parts import refuse_empty, unite_classes
@@ -271,8 +271,7 @@ def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.O
             schedules.append(OneCycleLR(optimizers[1], s.lr_delay, total_steps=s.epochs))
         else:
             schedules.append(CosineAnnealingLR(optimizers[1], T_max=s.epochs))
-    if not isinstance(model, DelaySNN):
-        schedules += model.schedules(s.epochs)
+    schedules += model.schedules(s.epochs)
     if not s.learn_width and any(getattr(layer, "SIG", None) is not None for layer in model.delay_layers()):
         schedules.append(SigmaSchedule(model, int(s.sigma_share * s.epochs), s.sigma))
     return optimizers, schedules
@@ -282,17 +281,15 @@ def build_optimizers(model: Any, settings: Settings) -> tuple[list[torch.optim.O
 def evaluate(model: nn.Module, dataset: snn_data.Dataset, settings: Settings, accelerator: Accelerator) -> Score:
     """Score of a network, in batches in the data set's order. Several processes take turns with whole batches."""
     right, loss = (torch.zeros(len(dataset), device=accelerator.device) for _ in range(2))
-    starts = range(0, len(dataset), settings.batch)
     with unit_rates(model) as rates:
-        for start in starts[accelerator.process_index :: accelerator.num_processes]:
-            here = slice(start, min(start + settings.batch, len(dataset)))
-            batch = dataset.batch(range(here.start, here.stop))
-            x, labels, lengths = (part.to(accelerator.device) for part in batch)
-            answer = model(x, None if settings.official_padding else lengths)
+        for here, batch in evaluation_loader(dataset, settings.batch, settings.workers, accelerator):
+            x, labels, lengths = (part.to(accelerator.device, non_blocking=True) for part in batch)
+            answer = model(x.float(), None if settings.official_padding else lengths)
             right[here] = (answer.argmax(1) == labels).float()
             loss[here] = nn.functional.cross_entropy(answer, labels, reduction="none")
     right, loss = accelerator.reduce(right), accelerator.reduce(loss)
-    return Score(right.bool().cpu().numpy(), loss.double().mean().item(), dict(rates))
+    firing = shared_rates(rates, len(dataset), settings.batch, accelerator)
+    return Score(right.bool().cpu().numpy(), loss.double().mean().item(), firing)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,17 +11,42 @@ from torch import Tensor, nn
 
 from snnkit.models._classifier import Classifier
 from snnkit.models._delay_groups import ParameterGroups, parameter_groups
-from snnkit.models._delay_layers import _Connected, evaluation_copy, require_sequence
+from snnkit.models._sequence_arguments import require_sequence
+from snnkit.nn.carry import Stateful
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.recurrent import Bidirectional
-from snnkit.nn.time import Stateful, valid_steps
+from snnkit.nn.time import valid_steps
 
 
-class TemporalBlock(_Connected):
-    """Synapses -> norm -> dropout of the current -> neurons -> dropout: ``[T, B, in]`` -> ``[T + tail, B, out]``.
+class Connected(nn.Module):
+    """A connection, and what stands behind it."""
+
+    synapse: DelayLinear | nn.Linear
+    extra: int  # steps that delays append to a sequence, so that late spikes arrive
+
+    @property
+    def tail(self) -> int:
+        """Steps added at the end; 0 inside ``carry``, where the next chunk goes on."""
+        inside = isinstance(self.synapse, Stateful) and self.synapse.in_carry
+        return 0 if inside else self.extra
+
+    def current(self, x: Tensor, tail: int) -> Tensor:
+        """Apply the delay layer, or the linear one, which knows no tail: ``[T, B, in]`` -> ``[T + tail, B, out]``."""
+        return self.synapse(x, tail=tail) if isinstance(self.synapse, DelayLinear) else self.synapse(x)
+
+    def thin_(self) -> None:
+        """Set missing weights to 0: an optimiser moves them, too."""
+        exists = getattr(self.synapse, "exists", None)
+        if exists is not None:
+            with torch.no_grad():
+                self.synapse.weight.mul_(exists)
+
+
+class TemporalBlock(Connected):
+    """Synapses, norm, dropout of the current, neurons, dropout, filter: ``[T, B, in]`` -> ``[T + tail, B, out]``.
 
     Every part but synapses and neurons may be None; ``extra`` is the tail that delays at the synapses add.
     """
@@ -29,16 +54,11 @@ class TemporalBlock(_Connected):
     def __init__(
         self, synapse: nn.Linear | DelayLinear, neuron: nn.Module, norm: nn.Module | None = None,
         current_dropout: nn.Module | None = None, dropout: nn.Module | None = None, extra: int = 0,
+        filter: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.synapse, self.norm, self.current_dropout = synapse, norm, current_dropout
-        self.neuron, self.dropout, self.extra = neuron, dropout, extra
-
-    @property
-    def tail(self) -> int:
-        """Steps that the block adds at the end; 0 inside ``carry``."""
-        inside = isinstance(self.synapse, Stateful) and self.synapse.in_carry
-        return 0 if inside else self.extra
+        self.neuron, self.dropout, self.filter, self.extra = neuron, dropout, filter, extra
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Spikes; with lengths, zero from step ``lengths + tail`` on."""
@@ -53,10 +73,13 @@ class TemporalBlock(_Connected):
         x = self.neuron(x)
         if self.dropout is not None:
             x = self.dropout(x)
+        if self.filter is not None:
+            x = self.filter(x)
+        # A sample alone would end here. Its batch mates must not make the next block see more of it.
         return x if lengths is None else torch.where(valid_steps(x, lengths), x, 0.0)
 
 
-class TemporalHead(_Connected):
+class TemporalHead(Connected):
     """Synapses -> norm -> membranes that never fire -> readout; norm, membranes and readout may be None."""
 
     def __init__(
@@ -68,8 +91,7 @@ class TemporalHead(_Connected):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The readout of the valid steps, or without a readout what it would get, ``[T + tail, B, classes]``."""
-        inside = isinstance(self.synapse, Stateful) and self.synapse.in_carry
-        tail = 0 if inside else self.extra
+        tail = self.tail
         x = self.current(x, tail)
         if lengths is not None:
             lengths = lengths + tail
@@ -102,8 +124,12 @@ class TemporalClassifier(Classifier):
         require_sequence(x, self.in_features, self.head.synapse.weight.dtype, self.variant or type(self).__name__)
         x = self.forward_features(x, lengths)
         if lengths is not None:
-            lengths = lengths + sum(_tail(block) for block in self.blocks)
+            lengths = lengths + self.added_steps()
         return self.forward_head(x, lengths)
+
+    def added_steps(self) -> int:
+        """Steps that ``forward_features`` adds at the end of a sequence; 0 inside ``carry``."""
+        return sum(_tail(block) for block in self.blocks)
 
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Output of the last block, ``[T + tails, B, num_features]``."""
@@ -143,14 +169,16 @@ class TemporalClassifier(Classifier):
         return (layer for layer in self.modules() if isinstance(layer, (DelayLinear, DelayedRecurrence)))
 
     def clamp_(self) -> None:
-        """Bring parameters back into their ranges; call it after each step of the optimiser."""
+        """Bring parameters back into their ranges, missing weights to 0; call it after each step of the optimiser."""
         for layer in self.modules():
             if layer is not self and hasattr(layer, "clamp_"):
                 layer.clamp_()  # type: ignore[operator]
+            if isinstance(layer, Connected):
+                layer.thin_()
 
     def discretize(self) -> TemporalClassifier:
         """Return the network that the paper evaluates, a copy in eval mode: every delay in whole steps."""
-        return _rounded(evaluation_copy(self, lambda layer: None))
+        return _rounded(_evaluated(self))
 
     def without_delays(self) -> TemporalClassifier:
         """Return the evaluated network with every delay at its least: what is left shows how much the delays carry."""
@@ -159,7 +187,7 @@ class TemporalClassifier(Classifier):
             for layer in twin.modules():
                 if isinstance(layer, DelayedRecurrence):
                     layer.delay.zero_()
-        return _rounded(evaluation_copy(twin, lambda layer: layer.P.fill_(layer.max_delay)))
+        return _rounded(_evaluated(twin, lambda layer: layer.P.fill_(layer.max_delay)))
 
 
 def _tail(block: nn.Module) -> int:
@@ -172,4 +200,17 @@ def _rounded(twin: Any) -> Any:
     for block in twin.blocks:
         if isinstance(getattr(block, "neuron", None), DelayedRecurrence):
             block.neuron = block.neuron.discretize()
+    return twin
+
+
+def _evaluated(model: TemporalClassifier, change: Callable[[DelayLinear], object] = lambda layer: None) -> Any:
+    """A copy in eval mode whose delay layers are changed, then rounded to whole steps."""
+    twin = copy.deepcopy(model).eval()
+    twin.evaluation_copy = True
+    for part in list(twin.modules()):
+        if isinstance(part, Connected) and isinstance(part.synapse, DelayLinear):
+            with torch.no_grad():
+                change(part.synapse)
+            part.synapse.clamp_()
+            part.synapse = part.synapse.discretize()
     return twin

@@ -18,34 +18,26 @@ Differs from the paper's code:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from numbers import Real
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snnkit.equations.surrogates import ATan, Surrogate
-from snnkit.models._classifier import Classifier
-from snnkit.models._delay_groups import ParameterGroups, parameter_groups
-from snnkit.models._delay_layers import (
-    DelayBlock,
-    DelayHead,
-    FixedDelays,
-    LearntDelays,
-    LearntLI,
-    connection,
-    evaluation_copy,
-    require_builders,
-    require_sequence,
-    require_sizes,
-)
+from snnkit.models._delay_groups import ParameterGroups
+from snnkit.models._delay_layers import FixedDelays, LearntDelays, LearntLI, connection
 from snnkit.models._registry import variant, variants
-from snnkit.nn.checkpoint import checkpoint
+from snnkit.models._sequence_arguments import require_builders, require_layers
+from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.neuron import LI, LIF, PLIF
-from snnkit.nn.readout import SumOfSoftmax, valid_steps
+from snnkit.nn.norm import BatchNorm
+from snnkit.nn.readout import SumOfSoftmax
 from snnkit.nn.synapse import SynapseFilter
+from snnkit.nn.time import TimeDropout
 
 __all__ = ["DelaySNN", "FixedDelays", "LearntDelays", "ParameterGroups"]
 
@@ -54,7 +46,7 @@ LEARNT = LearntDelays()
 SURROGATE = ATan(5.0)
 
 
-class DelaySNN(Classifier):
+class DelaySNN(TemporalClassifier):
     """Feed-forward spiking network with a delay in every synapse: ``[T, B, in_features]`` -> ``[B, num_classes]``.
 
     Args:
@@ -122,13 +114,8 @@ class DelaySNN(Classifier):
         sparsity: float = 0.0,
     ) -> None:
         super().__init__()
-        if not isinstance(hidden, Iterable):
-            raise TypeError(f"hidden must be a sequence of sizes, got {hidden!r}. Write hidden=({hidden!r},).")
         require_builders(neuron=neuron, readout=readout)
-        require_sizes(
-            **dict(in_features=in_features, num_classes=num_classes, max_delay=max_delay, kernel_count=kernel_count),
-            **{f"hidden[{i}]": size for i, size in enumerate(hidden)},
-        )
+        require_layers(in_features, hidden, num_classes, max_delay=max_delay, kernel_count=kernel_count)
         if delays is not None and not isinstance(delays, (LearntDelays, FixedDelays)):
             raise TypeError(f"delays must be LearntDelays(...), FixedDelays() or None, got {delays!r}.")
         if tail is not None and not (isinstance(tail, int) and tail >= 0):
@@ -138,89 +125,36 @@ class DelaySNN(Classifier):
                 raise ValueError(f"{name} must be in [0, 1), got {share!r}.")
         self.in_features, self.num_classes, self.max_delay = in_features, num_classes, max_delay
         self.tail = 0 if delays is None else (max_delay - 1) // 2 if tail is None else tail
-        self.evaluation_copy = False
+        self.num_features = [in_features, *hidden][-1]
+        self.blocks = nn.ModuleList(self._block(*sizes) for sizes in pairwise([in_features, *hidden]))
+        self.head = self.make_head(num_classes)
 
-        def lif(threshold: float) -> nn.Module:
-            kind = PLIF if learn_tau else LIF
-            return kind(
-                tau=tau, v_threshold=threshold, detach_reset=detach_reset, decay_input=False, surrogate=surrogate
-            )
+    def _block(self, inputs: int, outputs: int) -> TemporalBlock:
+        given = self.arguments
+        synapse, filter_tau = self._connection(inputs, outputs), given["filter_tau"]
+        neuron = self._lif(given["v_threshold"]) if given["neuron"] is None else given["neuron"]()
+        filter = None if filter_tau is None else SynapseFilter(filter_tau, learn=given["learn_filter"])
+        drop = TimeDropout(given["dropout"])
+        return TemporalBlock(synapse, neuron, BatchNorm(outputs), dropout=drop, filter=filter, extra=self.tail)
 
-        widths = [in_features, *hidden]
-        self.num_features = widths[-1]
-        self.blocks = nn.ModuleList(
-            DelayBlock(
-                self._connection(inputs, outputs),
-                outputs,
-                lif(v_threshold) if neuron is None else neuron(),
-                dropout,
-                nn.Identity() if filter_tau is None else SynapseFilter(filter_tau, learn=learn_filter),
-            )
-            for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
-        )
-        if output_threshold is None:
-            membrane: nn.Module = (LearntLI if learn_tau else LI)(tau, decay_input=False)
+    def make_head(self, num_classes: int) -> TemporalHead:
+        """Delays or linear, and membranes, or neurons whose spikes are counted."""
+        given, readout = self.arguments, self.arguments["readout"]
+        if given["output_threshold"] is None:
+            membrane: nn.Module = (LearntLI if given["learn_tau"] else LI)(given["tau"], decay_input=False)
         else:
-            membrane = lif(output_threshold)
-        head = self._connection(self.num_features, num_classes)
-        self.head = DelayHead(head, membrane, None if readout is None else readout())
+            membrane = self._lif(given["output_threshold"])
+        synapse = self._connection(self.num_features, num_classes)
+        return TemporalHead(synapse, membrane, None if readout is None else readout(), extra=self.tail)
+
+    def _lif(self, v_threshold: float) -> nn.Module:
+        given = self.arguments
+        keywords = {name: given[name] for name in ("tau", "detach_reset", "surrogate")}
+        return (PLIF if given["learn_tau"] else LIF)(v_threshold=v_threshold, decay_input=False, **keywords)
 
     def _connection(self, inputs: int, outputs: int) -> DelayLinear | nn.Linear:
         names = ("delays", "kernel_count", "bias", "sparsity")
         return connection(inputs, outputs, self.max_delay, **{name: self.arguments[name] for name in names})
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits ``[B, num_classes]``, or without a readout the membranes (or spikes) of the output.
-
-        Args:
-            x: ``[T, B, in_features]``, floating.
-            lengths: ``[B]``, valid steps of each sample. A sample then answers as if it were alone. None: all steps
-                are valid, as in the paper's code.
-
-        Raises:
-            ValueError: x is not ``[T, B, in_features]``, or lengths not ``[B]``.
-            TypeError: x is not floating, or wider than the weights.
-        """
-        require_sequence(x, self.in_features, self.head.synapse.weight.dtype, self.variant or "DelaySNN")
-        x = self.forward_features(x, lengths)
-        if lengths is not None:
-            lengths = lengths + self._tail() * len(self.blocks)
-        return self.forward_head(x, lengths)
-
-    def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Output of the last hidden block, ``[T + tails, B, num_features]``; valid are ``lengths + tails`` steps."""
-        tail = self._tail()
-        if lengths is not None:
-            x = torch.where(valid_steps(x, lengths), x, 0.0)
-        for block in self.blocks:
-            x = self._run(block, x, lengths, tail)
-            if lengths is not None:
-                lengths = lengths + tail
-        return x
-
-    def forward_head(self, x: Tensor, lengths: Tensor | None = None, pre_logits: bool = False) -> Tensor:
-        """The answer, from the features and their valid steps."""
-        return x if pre_logits else self.head(x, lengths, self._tail())
-
-    def _tail(self) -> int:
-        return 0 if self.head.membrane.in_carry else self.tail
-
-    def _run(self, block: nn.Module, *args: Tensor | int | None) -> Tensor:
-        return checkpoint(block, *args) if self.grad_checkpointing and torch.is_grad_enabled() else block(*args)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put a fresh output layer for another number of classes in place of the old one."""
-        old = self.head.synapse.weight
-        self.num_classes = self.arguments["num_classes"] = num_classes
-        self.head.synapse = self._connection(self.num_features, num_classes).to(old.device, old.dtype)
-
-    def delay_layers(self) -> Iterable[DelayLinear]:
-        """The layers with delays, from input to output; none for ``delays=None``."""
-        return (module for module in self.modules() if isinstance(module, DelayLinear))
-
-    def parameter_groups(self) -> ParameterGroups:
-        """The trainable parameters, sorted by what an optimiser should do with them."""
-        return parameter_groups(self)
 
     @property
     def sigma(self) -> float | None:
@@ -240,22 +174,6 @@ class DelaySNN(Classifier):
             for layer in self.delay_layers():
                 if layer.SIG is not None:
                     layer.SIG.fill_(value)
-
-    def clamp_(self) -> None:
-        """Bring all positions back into the range of delays, and missing weights to 0; call it after each step."""
-        for layer in self.delay_layers():
-            layer.clamp_()
-        with torch.no_grad():
-            for part in [*self.blocks, self.head]:
-                part.thin_()
-
-    def discretize(self) -> DelaySNN:
-        """Return the network that the paper evaluates: a copy in eval mode with every delay rounded to whole steps."""
-        return evaluation_copy(self, lambda layer: None)
-
-    def without_delays(self) -> DelaySNN:
-        """Return the evaluated network with every delay set to zero: what is left shows how much the delays carry."""
-        return evaluation_copy(self, lambda layer: layer.P.fill_(self.max_delay))
 
 
 # 10 ms steps; 140 counts (SSC) or 140 log-mel values (GSC, 35 classes); tau 15 ms, max_delay 300 ms.

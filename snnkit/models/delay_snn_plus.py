@@ -9,7 +9,7 @@ speakers held out of the training set, is ``benchmarks/search_spoken_digits.py``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from snnkit.equations.surrogates import ATan, Rectangle, Surrogate
-from snnkit.models._delay_layers import LearntDelays, connection, require_builders, require_sequence, require_sizes
+from snnkit.models._delay_layers import LearntDelays, connection
 from snnkit.models._registry import variant, variants
+from snnkit.models._sequence_arguments import require_builders, require_layers
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
-from snnkit.models.se_adlif import RangedSEAdLIF
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.local_delay import LocalDelayLinear
@@ -54,17 +54,6 @@ class AdLIFNeurons:
     def __call__(self, size: int) -> Neuron:
         """A layer of so many."""
         return AdLIF(shape=(size,), surrogate=self.surrogate)
-
-
-@dataclass(frozen=True)
-class SEAdLIFNeurons:
-    """SE-adLIF with learnt parameters each."""
-
-    q: float = 120.0
-
-    def __call__(self, size: int) -> Neuron:
-        """A layer of so many."""
-        return RangedSEAdLIF(size, self.q)
 
 
 @dataclass(frozen=True)
@@ -174,11 +163,8 @@ class DelaySNNPlus(TemporalClassifier):
         tau_out: float = 2.0, readout: Callable[[], nn.Module] | None = MeanOverTime,
     ) -> None:  # fmt: skip
         super().__init__()
-        if not isinstance(hidden, Iterable):
-            raise TypeError(f"hidden must be a sequence of sizes, got {hidden!r}. Write hidden=({hidden!r},).")
         require_builders(readout=readout)
-        require_sizes(in_features=in_features, num_classes=num_classes, max_delay=max_delay, head_delay=head_delay,
-                      **{f"hidden[{i}]": size for i, size in enumerate(hidden)})  # fmt: skip
+        require_layers(in_features, hidden, num_classes, max_delay=max_delay, head_delay=head_delay)
         if not (isinstance(tail, int) and tail >= 0):
             raise ValueError(f"tail must be >= 0, got {tail!r}: whole steps.")
         self.in_features, self.num_classes, self.tail = in_features, num_classes, tail
@@ -209,28 +195,13 @@ class DelaySNNPlus(TemporalClassifier):
         membrane = LI(tau=given["tau_out"], decay_input=False)
         return TemporalHead(synapse, membrane, None if readout is None else readout())
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits ``[B, num_classes]``, or without a readout the output membranes of each step.
-
-        Args:
-            x: counts ``[T, B, in_features]``, floating.
-            lengths: ``[B]``, valid steps of each sample. A sample then answers as if it were alone. None: all steps.
-
-        Raises:
-            ValueError: x is not ``[T, B, in_features]``, or lengths not ``[B]``.
-            TypeError: x is not floating, or wider than the weights.
-        """
-        require_sequence(x, self.in_features, self.head.synapse.weight.dtype, self.variant or "DelaySNNPlus")
-        features = self.forward_features(x, lengths)
-        return self.forward_head(features, None if lengths is None else lengths + self._silence())
-
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the output hears, ``[T + tail, B, num_features]``."""
         if lengths is not None:
             x = torch.where(valid_steps(x, lengths), x, 0.0)
         if self.arguments["log_input"]:
             x = x.clamp(min=0).log1p()
-        silence = self._silence()
+        silence = self.added_steps()
         if silence:
             x = torch.cat([x, x.new_zeros(silence, *x.shape[1:])])
             lengths = None if lengths is None else lengths + silence
@@ -243,7 +214,8 @@ class DelaySNNPlus(TemporalClassifier):
             before = None if isinstance(block, LocalBlock) else y
         return x
 
-    def _silence(self) -> int:
+    def added_steps(self) -> int:
+        """The silence at the end; 0 inside ``carry``."""
         return 0 if self.head.membrane is not None and self.head.membrane.in_carry else self.tail
 
 

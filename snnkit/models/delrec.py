@@ -19,14 +19,17 @@ Differs from the paper's code:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import nn
 
 from snnkit.equations.surrogates import ATan, Surrogate, Triangle
-from snnkit.models._delay_layers import LearntDelays, connection, require_builders, require_sizes
+from snnkit.models._delay_layers import LearntDelays, connection
 from snnkit.models._registry import variant, variants
+from snnkit.models._sequence_arguments import require_builders, require_layers
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
+from snnkit.models._vision_arguments import require_whole
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence, HalfNormalDelays, SpreadSchedule, UniformDelays
 from snnkit.nn.neuron import LI, LIF
@@ -92,16 +95,15 @@ class DelRecNet(TemporalClassifier):
     ) -> None:  # fmt: skip
         super().__init__()
         require_builders(readout=readout)
-        require_sizes(in_features=in_features, num_classes=num_classes,
-                      **{f"hidden[{i}]": size for i, size in enumerate(hidden)})  # fmt: skip
-        self.in_features, self.num_classes, self.num_features = in_features, num_classes, hidden[-1]
+        require_layers(in_features, hidden, num_classes)
+        self.in_features, self.num_classes, self.num_features = in_features, num_classes, [in_features, *hidden][-1]
         if feedforward is None:
             self.tail = 0
         else:
-            require_sizes(feedforward=feedforward)
+            require_whole(1, feedforward=feedforward)
             self.tail = ((feedforward - 1) // 2 if normed else 0) if tail is None else tail
         blocks = []
-        for i, (inputs, outputs) in enumerate(zip([in_features, *hidden[:-1]], hidden, strict=True)):
+        for i, (inputs, outputs) in enumerate(pairwise([in_features, *hidden])):
             synapse = self._synapse(inputs, outputs, end=i == 0)
             lif = LIF(tau=tau, v_reset=v_reset, detach_reset=detach_reset, decay_input=False, surrogate=surrogate)
             neuron: nn.Module = lif

@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from snnkit.equations import Equation
 from snnkit.equations.adaptive import AdLIF as AdLIFEquation
 from snnkit.equations.symbols import clamp
-from snnkit.models._delay_layers import require_builders, require_sizes
 from snnkit.models._registry import variant, variants
+from snnkit.models._sequence_arguments import require_builders, require_layers
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
 from snnkit.nn.neuron import Neuron
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.readout import SumOfSoftmax
 from snnkit.nn.recurrent import Bidirectional, Recurrent
 from snnkit.nn.sparch import AdLIF
+from snnkit.ops.scan_call import compute_dtype
 
 BORDERS = AdLIFEquation.ranges["alpha"]
 
@@ -62,7 +63,7 @@ class LeakyReadout(Neuron):
         nn.init.uniform_(self.get_parameter("alpha"), *BORDERS)
 
     def _first_state(self, x: Tensor) -> dict[str, Tensor] | None:
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        dtype = compute_dtype(x)
         return {"u": torch.rand(x.shape[1:], dtype=dtype, device=x.device)} if self.random_start else None
 
 
@@ -101,8 +102,7 @@ class RadLIFNet(TemporalClassifier):
     ) -> None:  # fmt: skip
         super().__init__()
         require_builders(readout=readout)
-        require_sizes(in_features=in_features, num_classes=num_classes,
-                      **{f"hidden[{i}]": size for i, size in enumerate(hidden)})  # fmt: skip
+        require_layers(in_features, hidden, num_classes)
         self.in_features, self.num_classes = in_features, num_classes
         inputs, blocks = in_features, []
         for outputs in hidden:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -22,13 +23,14 @@ from torch import Tensor, nn
 
 from snnkit import equations
 from snnkit.equations.surrogates import SLAYER, Surrogate
-from snnkit.models._delay_layers import require_builders, require_sizes
 from snnkit.models._registry import variant, variants
+from snnkit.models._sequence_arguments import require_builders, require_layers
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
+from snnkit.nn.carry import Stateful
 from snnkit.nn.neuron import LI, Neuron
-from snnkit.nn.readout import MeanOverTime, Readout, SumOfSoftmax, valid_steps
+from snnkit.nn.readout import MeanOverTime, Readout, SumOfSoftmax
 from snnkit.nn.recurrent import Recurrent
-from snnkit.nn.time import Stateful, require_time_first
+from snnkit.nn.time import require_time_first, valid_steps
 
 TAU_U, TAU_W, TAU_OUT = (5.0, 25.0), (60.0, 300.0), 15.0
 PUBLISHED = SLAYER(5.0, 1.0)
@@ -165,14 +167,13 @@ class SEAdLIFNet(TemporalClassifier):
     ) -> None:  # fmt: skip
         super().__init__()
         require_builders(readout=readout)
-        require_sizes(in_features=in_features, num_classes=num_classes,
-                      **{f"hidden[{i}]": size for i, size in enumerate(hidden)})  # fmt: skip
-        self.in_features, self.num_classes, self.num_features = in_features, num_classes, hidden[-1]
+        require_layers(in_features, hidden, num_classes)
+        self.in_features, self.num_classes, self.num_features = in_features, num_classes, [in_features, *hidden][-1]
         self.blocks = nn.ModuleList(
             TemporalBlock(
                 _linear(inputs, outputs), Recurrent(self._neurons(outputs), outputs), dropout=nn.Dropout(dropout)
             )
-            for inputs, outputs in zip([in_features, *hidden[:-1]], hidden, strict=True)
+            for inputs, outputs in pairwise([in_features, *hidden])
         )  # fmt: skip
         self.head = self.make_head(num_classes)
 

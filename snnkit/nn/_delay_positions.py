@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit.nn._delay_checks import other_taps, require_profile, require_width
-from snnkit.nn.time import Stateful
+from snnkit.nn.carry import Stateful
 from snnkit.ops.delay import Profile, Triangle
 
 Layer = TypeVar("Layer", bound="Positioned")

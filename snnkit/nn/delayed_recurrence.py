@@ -19,6 +19,7 @@ from snnkit.nn.neuron import Neuron
 from snnkit.nn.recurrent import Feedback
 from snnkit.nn.time import TimeDropout
 from snnkit.ops.registered import is_plain, transformed
+from snnkit.ops.scan_call import compute_dtype
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class DelayedRecurrence(Feedback):
         """The dropout's mask, in training."""
         if not self.training or getattr(self.dropout, "p", 1) == 0:
             return None
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        dtype = compute_dtype(x)
         return self.dropout(x.new_ones(1, *x.shape[1:], dtype=dtype))[0]
 
     def set_sigma(self, value: float) -> None:

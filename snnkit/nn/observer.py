@@ -57,6 +57,16 @@ class Rates(Mapping[str, Rate], Generic[Rate]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
+    def over_processes(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, Rate]:
+        """The means over what several processes saw, each a part.
+
+        Args:
+            reduce: sums a tensor over the processes, as accelerate's ``accelerator.reduce`` does. It is called twice a
+                layer, so that each process must have run the same layers.
+        """
+        ran = {name: self._means[name] for name in self}
+        return {name: self._result(reduce(mean.total) / reduce(mean.count)) for name, mean in ran.items()}  # type: ignore[arg-type]
+
 
 class _Observation(Generic[Rate]):
     """The block ``with firing_rates(model) as rates:``."""

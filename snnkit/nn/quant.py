@@ -1,4 +1,4 @@
-"""Layers with weights of few bits, whose step size is learnt: LSQ, one step a output channel.
+"""Layers with weights of few bits, whose step size is learnt: LSQ, one step for each output channel.
 
 Esser et al. 2020 (ICLR, arXiv 1902.08153), with the details of QSD-Transformer's code (Qiu et al. 2025, ICLR).
 """
@@ -38,7 +38,7 @@ def lsq(weight: Tensor, alpha: Tensor, bits: int) -> Tensor:
     largest = _largest(bits)
     if alpha.shape != weight.shape[:1]:
         raise ValueError(
-            f"alpha must be one step a output channel, ({weight.shape[0] if weight.ndim else ''},), "
+            f"alpha must be one step for each output channel, ({weight.shape[0] if weight.ndim else ''},), "
             f"got {tuple(alpha.shape)}. For one step in all: alpha.expand(len(weight))."
         )
     steps = alpha.reshape(-1, *[1] * (weight.ndim - 1))

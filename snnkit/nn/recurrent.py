@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnkit.nn.carry import Stateful
 from snnkit.nn.neuron import Neuron
-from snnkit.nn.time import Stateful, require_tensor, require_time_first, valid_steps
+from snnkit.nn.time import require_tensor, require_time_first, valid_steps
 from snnkit.ops.recurrent import recurrent_scan
 from snnkit.ops.scan import names
+from snnkit.ops.scan_call import compute_dtype
 
 
 class Feedback(Stateful):
@@ -100,7 +102,7 @@ class Feedback(Stateful):
         self, state: Mapping[str, Tensor] | None, x: Tensor, lags: int
     ) -> tuple[Mapping[str, Tensor] | None, Tensor]:
         """The neuron's own state, and the outputs of the last steps, ``[lags, B, N]``."""
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        dtype = compute_dtype(x)
         silence = x.new_zeros(lags, *x.shape[1:], dtype=dtype)
         if state is None:
             return None, silence

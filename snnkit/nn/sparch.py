@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnkit import equations
 from snnkit.nn.neuron import Neuron
+from snnkit.ops.scan_call import compute_dtype
 
 
 class AdLIF(Neuron):
@@ -52,7 +53,7 @@ class AdLIF(Neuron):
     def _first_state(self, x: Tensor) -> dict[str, Tensor] | None:
         if not self.random_start:
             return None
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        dtype = compute_dtype(x)
         draws = {name: torch.rand if name != "w" or self.adapts else torch.zeros for name in self.equation.states}
         return {name: draw(x.shape[1:], dtype=dtype, device=x.device) for name, draw in draws.items()}
 

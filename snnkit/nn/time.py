@@ -1,6 +1,6 @@
 """Time-first tensors: checks and masks, modules without time, and dropout that is drawn once a sequence.
 
-All sequences are ``[T, B, ...]``. ``Stateful`` and ``carry`` are at home in ``snnkit.nn.carry``.
+All sequences are ``[T, B, ...]``.
 """
 
 from typing import Any
@@ -9,22 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snnkit.nn.carry import Stateful, carry
+from snnkit.nn.carry import Stateful
 from snnkit.ops.registered import is_plain, transformed
-
-__all__ = [
-    "DropPath",
-    "KeepsTime",
-    "PerStep",
-    "Stateful",
-    "TimeDropout",
-    "at_least_float32",
-    "carry",
-    "per_step",
-    "require_tensor",
-    "require_time_first",
-    "valid_steps",
-]
 
 
 def require_tensor(layer: nn.Module, x: Any) -> None:

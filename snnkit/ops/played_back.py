@@ -14,6 +14,7 @@ from torch import Tensor
 from snnkit.ops.layout import like, row_like
 from snnkit.ops.program import Program
 from snnkit.ops.reference import TensorValue
+from snnkit.ops.scan_call import compute_dtype
 
 
 class Lists:
@@ -21,7 +22,7 @@ class Lists:
 
     def __init__(self, program: Program, x: Tensor, coefficients: Sequence[Tensor], numbers: Sequence[float]) -> None:
         self.program, self.x = program, x
-        self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.dtype = compute_dtype(x)
         nodes = program.step.trace.nodes
         self.known: dict[int, Any] = {
             i: v != 0.0 if nodes[i].is_condition else float(v)

@@ -26,6 +26,7 @@ from snnkit.ops import cpu, cuda, recurrent_cuda
 from snnkit.ops.program import Plan
 from snnkit.ops.recurrent_operator import recurrent_backward, recurrent_forward
 from snnkit.ops.scan import Result
+from snnkit.ops.scan_call import compute_dtype
 from snnkit.ops.scan_gradient import once_differentiable
 from snnkit.ops.scan_operator import with_gradient
 from snnkit.ops.scan_tensors import coefficients_of, start_of
@@ -65,7 +66,7 @@ def recurrent_scan(
         ValueError: shapes that do not fit each other.
     """
     _check_shapes(x, weight, past, taps)
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dtype = compute_dtype(x)
     program = plan.program
     for name in record:
         if name not in program.states:

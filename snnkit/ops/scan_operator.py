@@ -18,6 +18,7 @@ from snnkit.ops import cpu, cuda, played_back, scan_cpu, scan_cuda
 from snnkit.ops.layout import like, row_like
 from snnkit.ops.program import Program, program_by_key
 from snnkit.ops.registered import Registered
+from snnkit.ops.scan_call import compute_dtype
 
 
 class _Kind(NamedTuple):
@@ -68,7 +69,7 @@ def _backward(
 def _fake_forward(
     x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor], numbers: Sequence[float], steps: int, key: str
 ) -> list[Tensor]:
-    kind, dtype = kind_of(key), torch.float64 if x.dtype == torch.float64 else torch.float32
+    kind, dtype = kind_of(key), compute_dtype(x)
     total = x.shape[0] if isinstance(steps, int) and steps < 0 else steps
     after = [row_like(x, dtype) for _ in kind.program.states] if kind.final else []
     return [like(x, total, x.dtype), *after, *(like(x, total, dtype) for _ in kind.record)]
@@ -78,7 +79,7 @@ def _fake_backward(
     gradients: Sequence[Tensor | None], x: Tensor, coefficients: Sequence[Tensor], before: Sequence[Tensor],
     numbers: Sequence[float], steps: int, key: str,
 ) -> list[Tensor]:  # fmt: skip
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dtype = compute_dtype(x)
     g_coefficients = [c.new_empty(c.shape) for c in coefficients]
     return [like(x, x.shape[0], x.dtype), *g_coefficients, *(row_like(x, dtype) for _ in before)]
 

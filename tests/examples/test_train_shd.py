@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from _run import new_folder
-from train_shd import main
+from train_shd import Settings, evaluate, main
 
 import snnkit
+from snnkit.data import Digits
 from tests.examples.runs import position, same_run, wait_for
 from tests.examples.scripts import SMALL, finish, run, start
+from tests.examples.two_processes import scores
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ def test_two_processes_share_each_batch_and_resume_as_one_does(tmp_path):
     same_run(tmp_path / "parts", tmp_path / "whole")
     code, _, err = finish(start("--resume", "parts", cwd=tmp_path))
     assert code == 1 and "was trained by 2 processes, now there are 1" in err
+
+
+def test_the_score_and_the_rates_of_two_processes_are_those_of_one():
+    digits = Digits("valid", steps=5)
+    settings, model = Settings(batch=50), snnkit.create_model("delay_snn_digits", v_threshold=0.05).eval()
+    one, two = scores(lambda accelerator: evaluate(model, digits, settings, accelerator))
+    assert (two.right == one.right).all() and len(digits) % 50 and one.firing["blocks.0.neuron"].any()
+    for name, rate in one.firing.items():
+        torch.testing.assert_close(two.firing[name], rate, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])

@@ -1,6 +1,5 @@
 """What the scripts for pictures and for event cameras share: the model of the options, and parts that hold samples."""
 
-import contextlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +19,7 @@ from accelerate.state import AcceleratorState
 import snnkit
 from snnkit.data import Dataset
 from tests.examples.recorded import write_events
+from tests.examples.two_processes import scores
 
 DISTILLED = ("dims=(4, 4, 6, 8)", "depths=(1, 1)", "heads=2")
 
@@ -262,16 +262,11 @@ def test_the_rates_of_several_processes_are_those_of_one():
         def forward(self, x):
             return self.neuron(torch.cat([x.flatten(2), torch.ones(*x.shape[:2], 1)], 2)).mean(0)
 
-    def rates(rank, world):
-        accelerator = SimpleNamespace(process_index=rank, num_processes=world, device=torch.device("cpu"))
-        accelerator.reduce, accelerator.autocast = lambda tensor: tensor, contextlib.nullcontext
-        score = evaluate(Neurons(), clips, SimpleNamespace(batch=4, workers=0), accelerator, observe=True)
-        return score.firing["neuron"]
-
     clips = Clips(torch.rand(6, 3, 1, 2, 2, generator=torch.Generator().manual_seed(0)))
-    parts = [rates(rank, 2) for rank in range(2)]
-    torch.testing.assert_close(parts[0] + parts[1], rates(0, 1), rtol=1e-14, atol=0)
-    assert (parts[0] + parts[1])[-1] == 1 and not torch.equal(parts[0] / parts[0][-1], parts[1] / parts[1][-1])
+    settings = SimpleNamespace(batch=4, workers=0)
+    one, two = scores(lambda accelerator: evaluate(Neurons(), clips, settings, accelerator, observe=True))
+    torch.testing.assert_close(two.firing["neuron"], one.firing["neuron"], rtol=1e-14, atol=0)
+    assert two.firing["neuron"][-1] == 1 and (two.right == one.right).all()
 
 
 def test_pictures_are_shown_as_they_were_before_mean_and_std():

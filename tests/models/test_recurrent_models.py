@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import snnkit
-from snnkit.models import DelRecNet, RadLIFNet, SEAdLIFNet
+from snnkit.models import DelaySNN, DelaySNNPlus, DelRecNet, RadLIFNet, SEAdLIFNet
 from snnkit.models.se_adlif import FromStep
 from snnkit.nn import MeanOverTime, SumOfSoftmax, SumOverTime, UniformDelays
 from snnkit.nn.losses import cross_entropy
@@ -330,3 +330,16 @@ def test_official_delays_above_max_delay_are_refused_and_those_below_0_clamped_w
     with pytest.warns(UserWarning, match=r"1 positions .* or delays below 0.*\(blocks.1.neuron.delay\)"):
         loaded = snnkit.load_checkpoint(model, state | {name: torch.tensor([-2.0] + 11 * [3.0])})
     assert loaded.clamped == {"blocks.1.neuron.delay": 1}
+
+
+@pytest.mark.parametrize("build", [DelaySNN, DelaySNNPlus, DelRecNet, RadLIFNet, SEAdLIFNet])
+def test_sizes_of_layers_are_a_sequence_and_none_is_a_network_without_hidden_layers(build):
+    with pytest.raises(TypeError, match=r"hidden must be a sequence of sizes, got 128. Write hidden=\(128,\)"):
+        build(hidden=128)
+    for hidden in ((8, 0), (8, True), (8, 2.0)):
+        with pytest.raises(ValueError, match=rf"hidden\[1\] must be a whole number >= 1, got {hidden[1]}"):
+            build(hidden=hidden)
+    linear = build(in_features=20, hidden=(), num_classes=3)
+    linear.reset_classifier(4)
+    assert linear(torch.ones(12, 2, 20), torch.tensor([12, 5])).shape == (2, 4)
+    assert linear.num_features == 20 or build is DelaySNNPlus  # whose first layer is a local one

@@ -133,6 +133,26 @@ def test_a_copy_of_a_layer_with_state_is_not_observed():
         assert copy.deepcopy(layer)._observer is None
 
 
+@pytest.mark.parametrize("rates", [firing_rates, unit_rates])
+def test_the_rates_over_processes_count_each_step_and_sample_once(rates):
+    model, parts = net(), (X, X[:2, :1])
+    with rates(model) as both:
+        for part in parts:
+            model(part)
+    seen = []
+    for part in parts:
+        with rates(model) as mine:
+            model(part)
+        said = []
+        mine.over_processes(lambda tensor, said=said: said.append(tensor) or tensor)
+        seen.append(said)
+    others = iter(seen[0])
+    shared = mine.over_processes(lambda tensor: tensor + next(others))
+    assert shared.keys() == both.keys() and shared
+    for name, rate in both.items():
+        torch.testing.assert_close(torch.as_tensor(shared[name]), torch.as_tensor(rate))
+
+
 def test_observing_changes_neither_the_model_nor_its_copies():
     model = net()
     before = {name: list(module.__dict__) for name, module in model.named_modules()}
