@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 from _settings import CONFIGS
+from _without_effect import as_given
 
 import snnkit
 from snnkit.models import DelaySNN
@@ -54,7 +55,7 @@ def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
     if kind is not None and issubclass(kind, VisionModel):
         others = "examples/train_images.py and, for events, train_cifar10dvs.py"
         return f"--model {name} is a vision model, which takes images; {others} train it. Give one for sequences."
-    if kind is None or not issubclass(kind, TemporalClassifier):
+    if kind in (None, DelaySNN) or not issubclass(kind, TemporalClassifier):
         return None
     with torch.device("meta"):  # without memory or values
         model = snnkit.create_model(name)
@@ -82,8 +83,7 @@ def unused_by_model(settings: Any, given: Collection[str]) -> str | None:
     for option, (used, why) in uses.items():
         value = getattr(settings, option)
         if option in given and not used and value is not None and value is not False:
-            shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
-            return f"--{option.replace('_', '-')}{shown} is no option of --model {name}: {why}. Leave it out."
+            return f"{as_given(option, value)} is no option of --model {name}: {why}. Leave it out."
     return None
 
 

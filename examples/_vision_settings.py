@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from _settings import option
+from _without_effect import as_given, first_without_effect
 
 LOSSES = ("mean", "tet")
 SCHEDULES = ("cosine", "poly", "step", "constant")
@@ -108,16 +109,11 @@ class VisionSettings:
             "min_lr": ("min_lr" not in rates, f"--schedule {self.schedule} has no lowest rate"),
             "warmup_lr": ("warmup_lr" not in rates, "there is no warm-up without --warmup"),
         } | self.without_effect()
-        for name, (unused, why) in without_effect.items():
-            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
-            if name in given and unused and value:
-                shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-                return f"{why}, got {option} {shown}. Leave it out, or change the other."
         for name in rates:
-            if getattr(self, name) > self.lr and {name, "lr"} & set(given):
-                option, value = f"--{name.replace('_', '-')}", getattr(self, name)
-                return f"{option} {value:g} is above the peak learning rate, --lr {self.lr:g}. Make it smaller."
-        return None
+            value = getattr(self, name)
+            if value > self.lr and {name, "lr"} & set(given):
+                return f"{as_given(name, value)} is above the peak learning rate, --lr {self.lr:g}. Make it smaller."
+        return first_without_effect(self, given, without_effect)
 
     def without_effect(self) -> dict[str, tuple[bool, str]]:
         """Of a script's own options: whether it has no effect, and why."""

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from _bounds import check_settings
 from _batches import batch_loader, on_device, shared_sampler
 from _checkpoint import seed_all
 from _clips import (
@@ -36,7 +37,7 @@ from _cuda_graph import replayed
 from _data_record import provenances, record_data
 from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation
-from _run import Position, Run, check_settings, refuse_folder
+from _run import Position, Run, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen
 from _vision_report import say_firing, say_without_gradient, write_vision_report

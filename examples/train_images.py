@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
+from _bounds import check_settings
 from _batches import batch_loader, on_device, shared_sampler
 from _checkpoint import seed_all
 from _cuda_graph import replayed
@@ -29,7 +30,7 @@ from _device_augment import Augmented, BatchAugment
 from _parts import not_in_validation, refuse_empty, refuse_other_classes
 from _picture_transforms import as_evaluated, augmentation, check_pixels
 from _pictures import cifar_pictures, digit_pictures, folder_pictures
-from _run import Position, Run, check_settings, refuse_folder
+from _run import Position, Run, refuse_folder
 from _settings import option, plain_warnings, read_settings, refuse
 from _teacher import Teacher
 from _vision import build_mix, build_model, build_optimizer, evaluate, logits, loss_of, mix_of_epoch, parts, seen

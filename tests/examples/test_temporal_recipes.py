@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from _run import check_settings
+from _bounds import check_settings
 from _settings import ABOUT, read_recipe, read_settings
 from train_shd import Settings, build_model, build_optimizers, load_data
 
