@@ -1,4 +1,4 @@
-"""What is said of an option that would change nothing: a run that ignored it would not be the one that was asked for."""
+"""What is said of an option that would change nothing: a run that ignored it would not be what was asked for."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
