@@ -27,7 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 import snnkit
-from snnkit.nn.neuron import check_parameters
+from snnkit.nn.check_parameters import check_parameters
 
 
 @dataclass

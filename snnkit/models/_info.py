@@ -14,7 +14,7 @@ import torch
 from snnkit.models._official import TABLES
 from snnkit.models._registry import create_model, list_models, owners, rows
 from snnkit.nn.integer import IELIF
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 
 FROM_MEMORY = "from memory of the paper, not looked up in its text or repository"
 

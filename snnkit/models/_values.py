@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snnkit.models._match import both_names
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 
 
 def check_values(model: nn.Module, state: dict[str, Tensor], where: str, theirs: dict[str, str]) -> None:

@@ -17,7 +17,8 @@ from snnkit.equations.surrogates import Surrogate
 from snnkit.models._classifier import Classifier
 from snnkit.models._vision_arguments import SURROGATE, height_and_width, made_readout, neuron_maker, require_whole
 from snnkit.nn.checkpoint import checkpoint
-from snnkit.nn.neuron import LIF, Neuron
+from snnkit.nn.neuron import LIF
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.norm_neuron import MembraneShortcut, NormNeuron
 from snnkit.nn.readout import MeanOverTime
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from snnkit.equations.resets import Reset
 from snnkit.equations.surrogates import Sigmoid, Surrogate
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 
 SURROGATE = Sigmoid(4.0)
 

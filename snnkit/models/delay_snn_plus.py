@@ -24,7 +24,8 @@ from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalH
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.local_delay import LocalDelayLinear
-from snnkit.nn.neuron import LI, PLIF, Neuron
+from snnkit.nn.neuron import LI, PLIF
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.readout import MeanOverTime, Readout
 from snnkit.nn.recurrent import Recurrent

@@ -27,7 +27,7 @@ from snnkit.equations.symbols import clamp
 from snnkit.models._registry import variant, variants
 from snnkit.models._sequence_arguments import require_builders, require_layers
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.readout import SumOfSoftmax
 from snnkit.nn.recurrent import Bidirectional, Recurrent

@@ -27,7 +27,8 @@ from snnkit.models._registry import variant, variants
 from snnkit.models._sequence_arguments import require_builders, require_layers
 from snnkit.models._temporal import TemporalBlock, TemporalClassifier, TemporalHead
 from snnkit.nn.carry import Stateful
-from snnkit.nn.neuron import LI, Neuron
+from snnkit.nn.neuron import LI
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.readout import MeanOverTime, Readout, SumOfSoftmax
 from snnkit.nn.recurrent import Recurrent
 from snnkit.nn.time import require_time_first, valid_steps

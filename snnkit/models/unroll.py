@@ -9,7 +9,7 @@ from torch import nn
 from snnkit.models.fold import fold
 from snnkit.nn.attention import SSA, SpikeAttention
 from snnkit.nn.integer import IELIF
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.norm_neuron import ConvNormNeuron, SEWShortcut
 from snnkit.nn.time import KeepsTime, PerStep
 from snnkit.nn.unrolled import SummedIELIF, UnrolledIELIF, UnrolledLayer

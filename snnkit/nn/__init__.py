@@ -7,6 +7,7 @@ from snnkit.nn import losses
 from snnkit.nn.attention import SDSA1, SDSA2, SDSA3, SDSA4, SSA, ChannelQK, SpikeAttention, TokenQK
 from snnkit.nn.axonal_delay import AxonalDelay
 from snnkit.nn.carry import Stateful, carry
+from snnkit.nn.check_parameters import check_parameters
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayConv1d, DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence, HalfNormalDelays, SpreadSchedule, UniformDelays
@@ -37,11 +38,10 @@ from snnkit.nn.neuron import (
     QIF,
     EFAdLIF,
     Izhikevich,
-    Neuron,
     SEAdLIF,
-    check_parameters,
     neuron_module,
 )
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.norm import BatchNorm
 from snnkit.nn.norm_neuron import Chain, ConvNormNeuron, MembraneShortcut, NormNeuron, SEWShortcut
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.recurrent import Feedback
 from snnkit.nn.time import TimeDropout
 from snnkit.ops.registered import is_plain, transformed

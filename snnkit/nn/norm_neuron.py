@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnkit._suggest import NamedArguments
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.time import DropPath, per_step
 
 Pair = tuple[Tensor, Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit.nn.carry import Stateful
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.nn.time import require_tensor, require_time_first, valid_steps
 from snnkit.ops.recurrent import recurrent_scan
 from snnkit.ops.scan import names

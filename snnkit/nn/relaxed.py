@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkit import equations
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.ops.scan_call import compute_dtype
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snnkit.nn.integer import IELIF
 from snnkit.nn.losses import cross_entropy
-from snnkit.nn.neuron import Neuron
+from snnkit.nn.neuron_layer import Neuron
 from snnkit.ops import path
 from tests.closeness import error
 from tests.hidden_parts import cupy_raises

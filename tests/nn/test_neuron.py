@@ -419,6 +419,22 @@ def test_copies_and_pickles_work_alike_and_apart():
             assert torch.equal(first, before)
 
 
+def test_copies_of_a_class_that_a_function_derives_keep_what_it_changes():
+    class Twice(nn.LIF):
+        def forward(self, x, *args, **keywords):
+            return 2 * super().forward(x, *args, **keywords)
+
+    class Other(nn.LIF):
+        equation = eq.IF
+
+    twice = Twice(tau=2.0, learn=("tau",))
+    twin = copy.deepcopy(twice)
+    assert type(twin) is Twice and twin.tau is not twice.tau and twin(9 * torch.ones(2, 1, 1)).max() == 2
+    assert type(copy.deepcopy(Other())) is Other
+    with pytest.raises((AttributeError, pickle.PicklingError), match="Twice"):
+        pickle.dumps(twice)
+
+
 def test_a_layer_made_on_the_spot_is_pickled_by_its_equation():
     layer, x = nn.neuron_module(Steep)(), torch.rand(T, B, C)
     again = pickle.loads(pickle.dumps(layer))
