@@ -43,6 +43,14 @@ def unite_classes(parts: Sequence[snn_data.Dataset]) -> None:
         part.classes = list(longest)
 
 
+def never_trained(train: snn_data.Dataset) -> list[str]:
+    """A line that names the classes without a training sample: labels that count from 1, or a file cut by hand."""
+    there = set(train.labels.tolist())
+    names = [name for label, name in enumerate(train.classes) if label not in there]
+    told = f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+    return [f"note: no training sample of class {told}. Do the labels count from 0?"] if names else []
+
+
 def lacking(part: snn_data.Dataset, other: snn_data.Dataset) -> list[str]:
     """Names of the classes that ``other`` has a sample of and ``part`` has none."""
     missing = sorted(set(other.labels.tolist()) - set(part.labels.tolist()))

@@ -234,7 +234,10 @@ class Run:
 
     def best_model(self) -> Path:
         """The model file of the best epoch so far."""
-        return (whole(self.folder / "best") or self.folder / "best") / "model.safetensors"
+        file = (whole(self.folder / "best") or self.folder / "best") / "model.safetensors"
+        if not file.exists():
+            refuse(f"{file} is gone, the model of the chosen epoch. Put it back, or train anew in another --folder.")
+        return file
 
     def say(self, text: str) -> None:
         """Print, once for all processes, without disturbing the progress bar."""

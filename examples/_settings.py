@@ -64,7 +64,8 @@ def read_settings(
     Args:
         kind: the settings dataclass; its ``unused(given)`` says what is wrong with options that nothing would use, and
             its attribute ``recipes`` names the folder in configs/ that holds its recipes, if that is not configs/;
-            ``fit(given, recipe, its name)``, if it has that, makes what the recipe asks for fit what was given.
+            ``fit(given, recipe)``, if it has that, makes what the recipe asks for fit what was given. ``notes`` are
+            lines for a new run to say.
         argv: arguments, default ``sys.argv[1:]``.
         description: first lines of ``--help``.
         runs: where ``--resume`` without a folder looks for the newest run.
@@ -84,8 +85,9 @@ def read_settings(
     if hasattr(kind, "recipe_for"):
         recipe = kind.recipe_for(recipe, values.get("model") or "")
     settings = kind(**recipe | values)
+    settings.notes = (f"recipe {path.name}: --config takes another one",) if path else ()
     if hasattr(settings, "fit"):
-        settings.fit(values, recipe, path.name if path else "")
+        settings.fit(values, recipe)
     _refuse_unused(settings, values)
     return settings, None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from _settings import option
 from _temporal_options import recipe_for, unused_by_model
@@ -107,6 +108,7 @@ class Settings:
     checkpoint_steps: int = option(0, "and after so many steps; 0: by time alone", free=True)
     stop_after: int = option(0, "stop after this epoch, to be resumed; 0: train to the end", free=True)
 
+    notes: ClassVar[tuple[str, ...]] = ()  # what a new run says at its start
     recipe_for = staticmethod(recipe_for)
 
     @property

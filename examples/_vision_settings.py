@@ -73,13 +73,12 @@ class VisionSettings:
 
     notes: ClassVar[tuple[str, ...]] = ()  # what a new run says at its start
 
-    def fit(self, given: Collection[str], recipe: Mapping[str, Any], called: str) -> None:
-        """Make what was not given fit what was, and note it, after the recipe's name and the weights to begin with.
+    def fit(self, given: Collection[str], recipe: Mapping[str, Any]) -> None:
+        """Make what was not given fit what was, and note it, after the weights to begin with.
 
         Where warm-up and cool-down fill all ``--epochs``, they become their share of them; a lowest or a first learning
         rate above ``--lr`` becomes its share of that.
         """
-        self.notes += (f"recipe {called}: --config takes another one",) if called else ()
         self.notes += (f"begins with the weights of {self.init}",) if self.init else ()
         whole = recipe.get("epochs", type(self).epochs)
         for name in ("warmup", "cooldown") if self.warmup + self.cooldown >= self.epochs else ():
@@ -91,7 +90,7 @@ class VisionSettings:
         peak = recipe.get("lr", type(self).lr)
         for name in self._lower_rates():
             had = getattr(self, name)
-            if "lr" in given and name not in given and self.lr < had <= peak:
+            if "lr" in given and name not in given and 0 < self.lr < had <= peak:
                 setattr(self, name, had * self.lr / peak)
                 now = f"{getattr(self, name):.3g} for --lr {self.lr:g}"
                 self.notes += (f"note: --{name.replace('_', '-')} is {now}, not {had:g} as for {peak:g}.",)
@@ -111,7 +110,7 @@ class VisionSettings:
         } | self.without_effect()
         for name in rates:
             value = getattr(self, name)
-            if value > self.lr and {name, "lr"} & set(given):
+            if value > self.lr > 0 and {name, "lr"} & set(given):
                 return f"{as_given(name, value)} is above the peak learning rate, --lr {self.lr:g}. Make it smaller."
         return first_without_effect(self, given, without_effect)
 

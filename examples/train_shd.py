@@ -25,7 +25,7 @@ from _batches import batch_loader, evaluation_loader, on_device, shared_rates, s
 from _bounds import check_settings
 from _checkpoint import seed_all
 from _data_record import provenances, record_data
-from _parts import refuse_empty, unite_classes
+from _parts import never_trained, refuse_empty, unite_classes
 from _report import Score, say_firing, write_report
 from _run import Position, Run, refuse_folder
 from _settings import plain_warnings, read_settings, refuse
@@ -194,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     at = run.restore(model, *optimizers, *schedules)
     sizes = [len(part) for part in data]
     run.say(f"{sizes[0]} samples to train, {sizes[1]} to choose the epoch, {sizes[2]} to test; run {run.folder}")
+    for line in [*settings.notes, *never_trained(data.train)] if not resumed else []:
+        run.say(line)
 
     for epoch in range(at.epoch, settings.epochs):
         began = time.perf_counter() - at.seconds

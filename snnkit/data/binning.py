@@ -132,14 +132,15 @@ class Bin(NamedArguments):
             return
         unit, finer = ("seconds", "milliseconds or micro") if times.dtype.kind == "f" else ("microseconds", "nano")
         kind = "Floating" if times.dtype.kind == "f" else "Whole"
-        most = MOST_FRAMES if count > MOST_FRAMES else MANY_FRAMES
-        text = (
-            f"Bin: {count} frames of {self.window_us} us (window_us) up to the last spike at t = {times.max()}, more "
-            f"than {most}. {kind} times are {unit}: if these are {finer}seconds, divide them; else give steps=."
-        )
+        remedy = f"{kind} times are {unit}: if these are {finer}seconds, divide them; else give steps=."
         if count > MOST_FRAMES:
-            raise ValueError(text)
-        warnings.warn(text, stacklevel=4)
+            raise ValueError(
+                f"Bin: {count} frames of {self.window_us} us (window_us) up to the last spike at t = {times.max()}, "
+                f"more than {MOST_FRAMES}. {remedy}"
+            )
+        # One text for all recordings: Python shows it once.
+        many = f"more than {MANY_FRAMES} frames of {self.window_us} us (window_us) up to a recording's last spike"
+        warnings.warn(f"Bin: {many}. {remedy}", stacklevel=4)
 
     def _elapsed(self, times: np.ndarray) -> tuple[np.ndarray, np.floating | int]:
         """Time since the origin and the window, in one unit."""

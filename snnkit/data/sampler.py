@@ -24,6 +24,12 @@ class EpochIndex(int):
         self.epoch = epoch
         return self
 
+    def __add__(self, other: int) -> EpochIndex:
+        return EpochIndex(int(self) + other, self.epoch)
+
+    def __sub__(self, other: int) -> EpochIndex:  # as torch's ConcatDataset does
+        return EpochIndex(int(self) - other, self.epoch)
+
 
 class EpochSampler:
     """Batches of indices for ``DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)``.
@@ -35,6 +41,9 @@ class EpochSampler:
         start: the first batch to give, to go on in the middle of an epoch.
         shuffle: otherwise the order of the data set (evaluation).
         drop_last: leave out a last batch that is not full.
+
+    Its indices carry the epoch, for the random transforms of our data sets, also through torch's ``ConcatDataset``. A
+    torch ``Subset`` drops it, and all epochs draw alike: take ``snnkit.data.Part``, or call ``set_epoch`` of the set.
 
     Raises:
         ValueError: n below 0, batch_size below 1, a start beyond the epoch.

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SPLITS = ("train", "valid", "test")
 NEEDED = ("spikes/times", "spikes/units", "labels")
 _SETS = ("shd_", "ssc_", "")
@@ -94,7 +96,7 @@ def damage_named(path: Path, what: str = "it") -> Iterator[None]:
     """What h5py raises on damaged bytes (OSError, RuntimeError, KeyError) as a ValueError with the file's path."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {what} cannot be read, the file is damaged ({error}). {again(path)}") from error
 
 
@@ -107,12 +109,25 @@ def _check_layout(file: Any, path: Path) -> None:
     import h5py
 
     for name in NEEDED[:2]:
-        if not isinstance(file[name], h5py.Dataset) or h5py.check_vlen_dtype(file[name].dtype) is None:
+        stored = h5py.check_vlen_dtype(getattr(file[name], "dtype", np.dtype(object)))
+        if stored is not None and not np.dtype(stored).isnative:
+            raise ValueError(
+                f"{path}: {name} holds numbers of the other byte order ({np.dtype(stored).str}), which h5py returns "
+                "swapped in lists. Store them in this machine's."
+            )
+        if not isinstance(file[name], h5py.Dataset) or stored is None:
             kind = getattr(file[name], "dtype", "a group")
             raise ValueError(f"{path}: {name} must hold a list of its own length for each sample (vlen), got {kind}.")
     if not isinstance(file["labels"], h5py.Dataset) or file["labels"].dtype.kind not in "iu":
         kind = getattr(file["labels"], "dtype", "a group")
         raise ValueError(f"{path}: labels must be integers from 0, got {kind}. Store them as such, e.g. uint16.")
+    lists = {"labels": ("iu", "labels"), "extra/speaker": ("iu", "numbers"), "extra/keys": ("OS", "names")}
+    for name, (kinds, what) in lists.items():
+        if name in file:
+            kind, axes = getattr(file[name], "dtype", None), getattr(file[name], "ndim", None)
+            if axes != 1 or kind is None or kind.kind not in kinds:
+                got = "a group" if kind is None else f"{kind} of shape {file[name].shape}"
+                raise ValueError(f"{path}: {name} must be a list of {what}, one axis long, got {got}.")
     sizes = {name: len(file[name]) for name in NEEDED}
     if "extra/speaker" in file:
         sizes["extra/speaker"] = len(file["extra/speaker"])

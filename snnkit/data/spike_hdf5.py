@@ -20,6 +20,8 @@ from snnkit.data.event import spike_events
 from snnkit.data.spike_file import damage_named, find_spike_file, open_spike_file
 from snnkit.data.verify import verify_spike_file
 
+MOST_CLASSES = 100_000
+
 
 class SpikeHDF5(Dataset):
     """One split of a spike data set: ``dataset[i] -> (events or transform(events), label)``.
@@ -56,6 +58,11 @@ class SpikeHDF5(Dataset):
         largest = int(labels.max()) if len(labels) else -1
         if len(labels) and labels.min() < 0:
             raise ValueError(f"{self.path}: labels must be integers from 0, got {labels.min()}.")
+        if keys is None and largest >= MOST_CLASSES:
+            raise ValueError(
+                f"{self.path}: label {largest} would make as many classes, expected fewer than {MOST_CLASSES:,}. Is it "
+                "a -1, stored unsigned?"
+            )
         if keys is not None and largest >= len(keys):
             raise ValueError(f"{self.path}: label {largest} has no name, extra/keys holds {len(keys)}.")
         super().__init__(labels, keys or [str(label) for label in range(largest + 1)], transform, seed, speakers)

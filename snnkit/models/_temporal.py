@@ -17,8 +17,9 @@ from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.delay import DelayLinear
 from snnkit.nn.delayed_recurrence import DelayedRecurrence
 from snnkit.nn.norm import BatchNorm
+from snnkit.nn.observer import count_only
 from snnkit.nn.recurrent import Bidirectional
-from snnkit.nn.time import valid_steps
+from snnkit.nn.time import step_counts, valid_steps
 
 
 class Connected(nn.Module):
@@ -70,13 +71,16 @@ class TemporalBlock(Connected):
             x = self.norm(x, lengths) if isinstance(self.norm, BatchNorm) else self.norm(x)
         if self.current_dropout is not None:
             x = self.current_dropout(x)
+        valid = None if lengths is None else valid_steps(x, lengths)
+        if valid is not None:
+            count_only(self.neuron, valid)
         x = self.neuron(x)
         if self.dropout is not None:
             x = self.dropout(x)
         if self.filter is not None:
             x = self.filter(x)
         # A sample alone would end here. Its batch mates must not make the next block see more of it.
-        return x if lengths is None else torch.where(valid_steps(x, lengths), x, 0.0)
+        return x if valid is None else torch.where(valid, x, 0.0)
 
 
 class TemporalHead(Connected):
@@ -98,6 +102,8 @@ class TemporalHead(Connected):
         if self.norm is not None:
             x = self.norm(x, lengths) if isinstance(self.norm, BatchNorm) else self.norm(x)
         if self.membrane is not None:
+            if lengths is not None:
+                count_only(self.membrane, valid_steps(x, lengths))
             x = self.membrane(x)
         return x if self.readout is None else self.readout(x, lengths)
 
@@ -124,7 +130,7 @@ class TemporalClassifier(Classifier):
         require_sequence(x, self.in_features, self.head.synapse.weight.dtype, self.variant or type(self).__name__)
         x = self.forward_features(x, lengths)
         if lengths is not None:
-            lengths = lengths + self.added_steps()
+            lengths = step_counts(lengths) + self.added_steps()
         return self.forward_head(x, lengths)
 
     def added_steps(self) -> int:
@@ -134,7 +140,7 @@ class TemporalClassifier(Classifier):
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Output of the last block, ``[T + tails, B, num_features]``."""
         if lengths is not None:
-            x = torch.where(valid_steps(x, lengths), x, 0.0)
+            x, lengths = torch.where(valid_steps(x, lengths), x, 0.0), step_counts(lengths)
         for block in self.blocks:
             again = self.grad_checkpointing and torch.is_grad_enabled()
             x = checkpoint(block, x, lengths) if again else block(x, lengths)
@@ -144,7 +150,7 @@ class TemporalClassifier(Classifier):
 
     def forward_head(self, x: Tensor, lengths: Tensor | None = None, pre_logits: bool = False) -> Tensor:
         """The answer, from the features and their valid steps."""
-        return x if pre_logits else self.head(x, lengths)
+        return x if pre_logits else self.head(x, None if lengths is None else step_counts(lengths))
 
     def make_head(self, num_classes: int) -> TemporalHead:
         """A fresh head."""
@@ -203,14 +209,15 @@ def _rounded(twin: Any) -> Any:
     return twin
 
 
-def _evaluated(model: TemporalClassifier, change: Callable[[DelayLinear], object] = lambda layer: None) -> Any:
+def _evaluated(model: TemporalClassifier, change: Callable[[DelayLinear], object] | None = None) -> Any:
     """A copy in eval mode whose delay layers are changed, then rounded to whole steps."""
     twin = copy.deepcopy(model).eval()
     twin.evaluation_copy = True
     for part in list(twin.modules()):
         if isinstance(part, Connected) and isinstance(part.synapse, DelayLinear):
-            with torch.no_grad():
-                change(part.synapse)
-            part.synapse.clamp_()
+            if change is not None:
+                with torch.no_grad():
+                    change(part.synapse)
+                part.synapse.clamp_()
             part.synapse = part.synapse.discretize()
     return twin

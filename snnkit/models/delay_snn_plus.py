@@ -30,7 +30,7 @@ from snnkit.nn.norm import BatchNorm
 from snnkit.nn.readout import MeanOverTime, Readout
 from snnkit.nn.recurrent import Recurrent
 from snnkit.nn.sparch import AdLIF
-from snnkit.nn.time import TimeDropout, valid_steps
+from snnkit.nn.time import TimeDropout, step_counts, valid_steps
 from snnkit.ops.delay import Gauss
 
 
@@ -199,7 +199,7 @@ class DelaySNNPlus(TemporalClassifier):
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the output hears, ``[T + tail, B, num_features]``."""
         if lengths is not None:
-            x = torch.where(valid_steps(x, lengths), x, 0.0)
+            x, lengths = torch.where(valid_steps(x, lengths), x, 0.0), step_counts(lengths)
         if self.arguments["log_input"]:
             x = x.clamp(min=0).log1p()
         silence = self.added_steps()

@@ -6,6 +6,7 @@ Positions are centred, as DCLS stores them: ``P`` and ``SIG`` are ``[1, ...]``, 
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -67,6 +68,7 @@ class Positioned(Stateful):
 
     @delay.setter
     def delay(self, steps: Tensor | float) -> None:
+        self._refuse_computed_positions("layer.delay = ...")
         last = self.max_delay - 1
         value = torch.as_tensor(steps, dtype=self.P.dtype, device=self.P.device)
         wanted = self.P.shape[1:]
@@ -97,12 +99,26 @@ class Positioned(Stateful):
 
     def check_parameters(self, name: str = "") -> None:
         """Raise ValueError if positions stand beyond the taps, where a synapse is lost. It looks at values."""
+        lost = self._lost_synapses()
+        if lost:
+            raise ValueError(f"{f'{name}.' if name else ''}{lost}")
+
+    def _lost_synapses(self) -> str:
+        """What to say if positions stand beyond the taps; else an empty text."""
         delay, last = self.delay.detach(), self.max_delay - 1
-        if not bool(((delay > -1) & (delay < last + 1)).all()):  # NaN, too
+        if bool(((delay > -1) & (delay < last + 1)).all()):  # not NaN
+            return ""
+        return (
+            f"delay left its taps in training: {delay.min().item():g} to {delay.max().item():g} steps, "
+            f"max_delay={self.max_delay} has 0 to {last}. Call clamp_() after each step of the optimiser."
+        )
+
+    def _refuse_computed_positions(self, who: str) -> None:
+        if "P" not in self._parameters:
             raise ValueError(
-                f"{f'{name}.' if name else ''}delay left its taps in training: {delay.min().item():g} to "
-                f"{delay.max().item():g} steps, max_delay={self.max_delay} has 0 to {last}. Call clamp_() after each "
-                "step of the optimiser."
+                f"{who}: the positions P are computed, by a parametrization or by pruning, so that a change would be "
+                'lost. Remove it first: torch.nn.utils.parametrize.remove_parametrizations(layer, "P"), or '
+                'torch.nn.utils.prune.remove(layer, "P").'
             )
 
     @torch.no_grad()
@@ -112,6 +128,10 @@ class Positioned(Stateful):
         The tap's height is w / (1 + 1e-7), the unit triangle's (of an ``AxonalDelay`` 1). The copy has no width, its
         positions are frozen, and it is in eval mode.
         """
+        self._refuse_computed_positions("discretize")
+        lost = self._lost_synapses()
+        if lost:
+            warnings.warn(f"discretize gives lost synapses their nearest tap: {lost}", stacklevel=2)
         layer = copy.deepcopy(self)
         layer.profile = self.whole
         layer.register_parameter("SIG", None)

@@ -133,7 +133,13 @@ class Stateful(NamedArguments, nn.Module):
 
     def _refuse_plain_checkpoint(self) -> None:
         """Raise if a backward pass runs the layer again and knows nothing of the state that its first run read."""
-        if torch.compiler.is_compiling() or (self._slot is None and not self._was_carried):
+        if self._slot is None and not self._was_carried:
+            return
+        if self._slot is not None and torch.compiler.is_exporting():
+            raise RuntimeError(
+                "carry: torch.export inside a carry block would leave its own tensors as the state. Export outside."
+            )
+        if torch.compiler.is_compiling():
             return
         if not in_backward():
             if self._slot is None:

@@ -49,6 +49,11 @@ class Neuron(Stateful):
         dtype: Any = None, **keywords: Any,
     ) -> None:  # fmt: skip
         super().__init__()
+        if not hasattr(type(self), "equation"):
+            raise TypeError(
+                f"{type(self).__name__} is a base class without an equation. Write nn.LIF(...), or for an equation of "
+                "your own nn.neuron_module(Mine)(...)."
+            )
         if isinstance(learn, str):
             raise TypeError(f"learn expects names, got the string {learn!r}. Write learn=({learn!r},).")
         if isinstance(learn, bool):
@@ -221,7 +226,8 @@ class Neuron(Stateful):
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
         unexpected_keys: list[str], error_msgs: list[str],
     ) -> None:  # fmt: skip
-        problems = {n: self._problem(n, state_dict[prefix + n]) for n in self._tensor_names if prefix + n in state_dict}
+        given = {n: state_dict.get(prefix + n) for n in self._tensor_names}
+        problems = {n: self._problem(n, value) for n, value in given.items() if isinstance(value, Tensor)}
         error_msgs += [f"{prefix}{problem}" for problem in problems.values() if problem]
         if not any(problems.values()):
             super()._load_from_state_dict(
@@ -229,7 +235,9 @@ class Neuron(Stateful):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in super().__getstate__().items() if n != "_plan"}
+        state = {n: v for n, v in super().__getstate__().items() if n != "_plan"}
+        state["_neuron"] = state.pop("_strict", self._neuron)  # inside ``relaxed`` it is another one
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -20,17 +20,24 @@ class _Mean:
     def __init__(self, axes: Callable[[Tensor], tuple[int, ...]], before: Callable[[Tensor], None] | None) -> None:
         self.axes = axes
         self.before = before
+        self.valid: Tensor | None = None  # of the next report, see count_only
         self.total: Tensor | None = None
         self.count: Tensor | None = None  # a tensor: the compiler takes another number for another program
 
     def __call__(self, s: Tensor) -> None:
+        valid, self.valid = self.valid, None
         if self.before is not None:
+            if isinstance(self.before, _Mean):
+                self.before.valid = valid
             self.before(s)
         if recomputing():
             return
         axes = self.axes(s)
-        total = s.detach().sum(axes, dtype=torch.float64)
+        s = s.detach() if valid is None else torch.where(valid, s.detach(), 0.0)
+        total = s.sum(axes, dtype=torch.float64)
         count = torch.full((), s.numel() // max(total.numel(), 1), dtype=torch.float64, device=s.device)
+        if valid is not None:
+            count = count * valid.mean(dtype=torch.float64)
         self.total = total if self.total is None else self.total + total
         self.count = count if self.count is None else self.count + count
 
@@ -96,11 +103,25 @@ class _Observation(Generic[Rate]):
                 layer._observer = before
 
 
+def count_only(layer: nn.Module, valid: Tensor) -> None:
+    """Let what the neurons of a layer report next count in these steps alone: the rest is padding.
+
+    Args:
+        layer: the neurons, or a module that holds them.
+        valid: bool, ``[T, B, 1, ...]`` with as many axes as the spikes.
+    """
+    for each in layer.modules():
+        observer = getattr(each, "_observer", None)
+        if observer is not None:
+            observer.valid = valid
+
+
 def firing_rates(model: nn.Module) -> _Observation[float]:
     """``with firing_rates(model) as rates:`` mean number of spikes a step and neuron, of each layer that fires.
 
-    ``rates`` maps a layer's name to the mean over all steps, samples and neurons of all calls in the block (padded
-    steps included); it can be read inside the block and after it. Layers that have not run are absent.
+    ``rates`` maps a layer's name to the mean over all steps, samples and neurons of all calls in the block; where a
+    network is told the ``lengths`` of its samples, over their own steps. It can be read inside the block and after it.
+    Layers that have not run are absent.
 
     >>> import snnkit
     >>> with firing_rates(snnkit.nn.LIF(tau=2.0)) as rates:

@@ -14,7 +14,8 @@ from snnkit.nn.neuron_layer import Neuron
 def relaxed(model: nn.Module) -> Iterator[nn.Module]:
     """``with relaxed(model):`` each spike *is* its surrogate's primitive, and no reset is detached.
 
-    The network is smooth then, and ``torch.autograd.gradcheck`` tests it against finite differences.
+    The network is smooth then, and ``torch.autograd.gradcheck`` tests it against finite differences. Copies made
+    inside are not relaxed.
 
     >>> import torch
     >>> from snnkit.nn import LIF
@@ -27,7 +28,10 @@ def relaxed(model: nn.Module) -> Iterator[nn.Module]:
     try:
         for layer, neuron in before:
             layer.use(neuron.as_relaxed())
+            layer.__dict__.setdefault("_strict", neuron)  # what copies get
         yield model
     finally:
         for layer, neuron in before:
             layer.use(neuron)
+            if layer.__dict__.get("_strict") is neuron:
+                del layer.__dict__["_strict"]

@@ -49,6 +49,7 @@ def valid_steps(x: Tensor, lengths: Tensor) -> Tensor:
         raise ValueError(
             f"lengths must be integers of shape [B] = ({x.shape[1]},), got {tuple(lengths.shape)} of {lengths.dtype}."
         )
+    lengths = step_counts(lengths)
     if is_plain(lengths) and lengths.is_cpu and not transformed():
         wrong = lengths[(lengths < 0) | (lengths > len(x))]
         if len(wrong):
@@ -58,6 +59,11 @@ def valid_steps(x: Tensor, lengths: Tensor) -> Tensor:
             )
     mask = torch.arange(x.shape[0], device=x.device)[:, None] < lengths.to(x.device)
     return mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
+
+
+def step_counts(lengths: Tensor) -> Tensor:
+    """Lengths as int64: the sum of 250 steps and a tail wraps in uint8. What is no whole number stays as it is."""
+    return lengths if lengths.is_floating_point() or lengths.dtype == torch.bool else lengths.long()
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 from snnkit.ops import cpu, cuda, recurrent_cuda
 from snnkit.ops.program import Plan
 from snnkit.ops.recurrent_operator import recurrent_backward, recurrent_forward
+from snnkit.ops.registered import no_forward_mode
 from snnkit.ops.scan import Result
 from snnkit.ops.scan_call import compute_dtype
 from snnkit.ops.scan_gradient import once_differentiable
@@ -193,6 +194,7 @@ class _Functional(torch.autograd.Function):
     """The spelling that torch.func asks for."""
 
     generate_vmap_rule = True
+    jvp = no_forward_mode
 
     @staticmethod
     def forward(

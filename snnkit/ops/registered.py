@@ -75,6 +75,17 @@ def is_plain(x: Tensor) -> bool:
     )
 
 
+def _no_forward_mode(ctx: Any, *tangents: Any) -> Any:
+    raise NotImplementedError(
+        "snnkit: forward-mode differentiation (torch.func.jvp, jacfwd, hessian, dual numbers) has no rule for neurons. "
+        "Use reverse mode: backward, torch.func.grad, vjp or jacrev."
+    )
+
+
+no_forward_mode = staticmethod(_no_forward_mode)
+"""The ``jvp`` of an ``autograd.Function`` that has none. Not for those that torch.compile sees: it refuses any."""
+
+
 def wants_graph() -> bool:
     """Whether a backward runs under ``create_graph=True``, so that its answer must be differentiable itself.
 

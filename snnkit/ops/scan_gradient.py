@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnkit.ops import cpu, cuda, scan_cpu, scan_cuda
 from snnkit.ops.program import Program
-from snnkit.ops.registered import is_plain, watching
+from snnkit.ops.registered import is_plain, no_forward_mode, watching
 from snnkit.ops.scan_call import compute_dtype
 from snnkit.ops.scan_operator import scan_backward, scan_forward, with_gradient
 
@@ -146,6 +146,7 @@ class _Functional(torch.autograd.Function):
     """The spelling that torch.func asks for; slower to call."""
 
     generate_vmap_rule = True
+    jvp = no_forward_mode
 
     @staticmethod
     def forward(x: Tensor, numbers: Any, steps: int, key: str, coefficients: int, *tensors: Tensor) -> Any:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnkit.data import EpochSampler
+from snnkit.data import Digits, EpochSampler, Part, TimeShift
 
 
 @given(st.integers(0, 70), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3), st.booleans())
@@ -45,3 +46,13 @@ def test_the_order_is_the_same_on_every_machine():
 def test_impossible_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="n >= 0|start must be"):
         EpochSampler(*arguments)
+
+
+def test_indices_keep_their_epoch_through_a_concat_dataset():
+    parts = [Part(Digits(split, steps=8), range(16), TimeShift(5)) for split in ("train", "valid")]
+    both = torch.utils.data.ConcatDataset(parts)
+    for epoch in (0, 3):
+        (batch,) = EpochSampler(32, 32, epoch=epoch, shuffle=False)
+        for index in (0, 15, 16, 31):
+            expected = parts[index // 16].sample(index % 16, epoch)
+            assert (both[batch[index]][0] == expected).all()

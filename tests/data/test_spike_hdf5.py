@@ -96,3 +96,36 @@ def test_training_and_test_recordings_are_not_the_same():
     root = shared_path("data/spoken_digits")
     seen = [{events.tobytes() for events, _ in SpikeHDF5(root, split)} for split in ("train", "test")]
     assert (len(seen[0]), len(seen[1])) == (1600, 600) and not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("labels", np.zeros((7, 1), np.uint16), r"labels must be a list of labels, one axis long, got uint16 of shape"),
+        ("labels", np.uint16(3), r"labels must be a list of labels, one axis long, got uint16 of shape \(\)"),
+        ("labels", np.full(7, 2**32 - 1, np.uint32), r"label 4294967295 .* Is it a -1, stored unsigned"),
+        ("extra/speaker", np.arange(7) / 2, "extra/speaker must be a list of numbers, one axis long, got float64"),
+        ("extra/keys", np.array([[b"a"], [b"b"]]), "extra/keys must be a list of names, one axis long"),
+        ("extra/keys", np.array([b"\xe9", b"b"]), "extra/keys|cannot be read"),
+    ],
+)
+def test_layouts_that_are_not_shds_are_named(tmp_path, name, value, message):
+    path = write_file(tmp_path / "foreign.h5")
+    with h5py.File(path, "a") as file:
+        del file[name]
+        if "unsigned" in message:
+            del file["extra/keys"]
+        file[name] = value
+    with pytest.raises(ValueError, match=message) as caught:
+        SpikeHDF5(path)
+    assert "foreign.h5" in str(caught.value)
+
+
+def test_lists_of_the_other_byte_order_are_refused(tmp_path):
+    path = write_file(tmp_path / "big.h5")
+    with h5py.File(path, "a") as file:
+        del file["spikes/units"]
+        units = file.create_dataset("spikes/units", 7, h5py.vlen_dtype(np.dtype(">u2")))
+        units[0] = np.array([1, 2, 3], ">u2")
+    with pytest.raises(ValueError, match=r"spikes/units holds numbers of the other byte order \(>u2\)"):
+        SpikeHDF5(path)

@@ -146,3 +146,11 @@ def test_json_is_read_back_as_it_was_and_a_list_of_numbers_is_one_line(tmp_path)
     text = (tmp_path / "x.json").read_text()
     assert json.loads(text) == json.loads(json.dumps(value))
     assert "  [1, 2],\n" in text and '"x": [0.5, 1e-09, null, true],\n' in text
+
+
+def test_a_new_run_names_its_recipe():
+    def notes(*arguments):
+        return read_settings(Settings, arguments, "")[0].notes
+
+    assert notes() == ("recipe digits.yaml: --config takes another one",)
+    assert notes("--dataset", "shd", "--root", "x") == ("recipe shd.yaml: --config takes another one",)

@@ -272,6 +272,11 @@ def test_a_run_whose_checkpoint_is_gone_or_broken_is_not_begun_anew_without_a_wo
         assert message in str(stop.value) and str(stop.value).startswith("error: ")
         assert len(str(stop.value).splitlines()) == 1 and sorted(tmp_path.rglob("*")) == before
 
+    shutil.copytree("run/best", "kept")
+    (tmp_path / "run/best/model.safetensors").unlink()
+    refused("model.safetensors is gone, the model of the chosen epoch. Put it back, or train anew")
+    shutil.rmtree("run/best")
+    os.rename("kept", "run/best")
     state, record = tmp_path / "run/last/state.json", tmp_path / "run/best/record.json"
     for path, message in ((record, "record.json is damaged"), (state, "state.json is damaged")):
         whole = path.read_text()

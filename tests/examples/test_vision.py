@@ -9,7 +9,7 @@ import train_cifar10dvs
 import train_images
 import train_shd
 from _clips import event_parts, in_flags, left_out, too_large, uneven
-from _parts import not_in_validation, refuse_empty
+from _parts import never_trained, not_in_validation, refuse_empty
 from _run import refuse_folder
 from _settings import read_settings, write_settings
 from _vision import build_model, build_optimizer, evaluate
@@ -185,6 +185,7 @@ def test_a_small_learning_rate_takes_the_rates_of_the_recipe_that_lie_above_it_a
     for name in ("min", "warmup"):
         with pytest.raises(SystemExit, match=f"--{name}-lr 0.1 is above the peak learning rate, --lr 0.005. Make it"):
             read(f"--{name}-lr", "0.1")
+    assert read("--lr", "-1")[2] == 0  # refused as what it is, by the bounds
     assert read("--schedule", "constant", "--warmup", "0", "--lr", "3e-6")[2] == 0
     assert read("--lr", "3e-4", "--epochs", "2")[2] == 1  # no warm-up is left, and its rate not told of
 
@@ -276,3 +277,12 @@ def test_pictures_are_shown_as_they_were_before_mean_and_std():
     score = SimpleNamespace(answers=np.zeros(2, int))
     shown = examples_of(Clips(normal), score, 2, SimpleNamespace(mean=mean, std=std))
     assert np.allclose(np.stack([each.clip for each in shown]), pictures, atol=1e-6)
+
+
+def test_classes_that_no_training_sample_has_are_named():
+    def lines(*labels):
+        return never_trained(SimpleNamespace(labels=np.array(labels), classes=list("abcdefg")))
+
+    assert lines(*range(7)) == []
+    assert lines(1, 2, 3, 4, 5, 6) == ["note: no training sample of class a. Do the labels count from 0?"]
+    assert lines(0) == ["note: no training sample of class b, c, d, e and 2 more. Do the labels count from 0?"]

@@ -300,3 +300,13 @@ def test_a_layer_alone_is_called_without_hooks_and_a_model_with_one_of_each_kind
         for layer in (alone, model):
             assert torch.equal(torch.cat([layer(x[:2]), layer(x[2:4]), layer(x[4:])]), LIF()(x))
     assert not model._forward_pre_hooks and not model._forward_hooks
+
+
+def test_export_inside_a_block_is_refused_and_leaves_the_state():
+    net, x = torch.nn.Sequential(torch.nn.Linear(4, 4), LIF()).eval(), torch.rand(3, 2, 4)
+    with carry(net), torch.no_grad():
+        net(x)
+        with pytest.raises(Exception, match="inside a carry block would leave its own tensors"):
+            torch.export.export(net, (x,))
+        assert net(x).shape == x.shape
+    assert torch.export.export(net, (x,)) is not None

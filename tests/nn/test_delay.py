@@ -442,3 +442,22 @@ def test_delays_are_set_by_a_number_or_axis_by_axis():
         with pytest.raises(ValueError, match=r"delay must be a number or have the axes \(2, 3, 1\)"):
             layer.delay = wrong
     assert (layer.delay == 2).all()
+
+
+def test_lost_synapses_are_told_of_when_they_come_back():
+    layer = DelayLinear(2, 2, max_delay=4)
+    with torch.no_grad():
+        layer.P.fill_(9.0)
+    with pytest.warns(UserWarning, match="lost synapses their nearest tap: delay left its taps in training: -8 to -8"):
+        layer.discretize()
+
+
+def test_positions_that_are_computed_are_neither_set_nor_rounded():
+    layer = DelayLinear(2, 2, max_delay=5)
+    torch.nn.utils.parametrize.register_parametrization(layer, "P", torch.nn.Tanh())
+    for change in (lambda: setattr(layer, "delay", 2.0), layer.discretize):
+        with pytest.raises(ValueError, match="P are computed, by a parametrization or by pruning"):
+            change()
+    torch.nn.utils.parametrize.remove_parametrizations(layer, "P")
+    layer.delay = 2.0
+    assert layer.discretize().delay.eq(2).all()

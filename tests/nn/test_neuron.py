@@ -645,3 +645,24 @@ def test_a_time_constant_below_a_step_warns(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kind(tau=1.0)
+
+
+def test_copies_made_while_relaxed_are_not_relaxed():
+    lif, x = nn.LIF(), torch.rand(6, 2, 3) * 4
+    with nn.relaxed(lif):
+        with nn.relaxed(lif):
+            inner = copy.deepcopy(lif)
+        copies = [inner, copy.deepcopy(lif), pickle.loads(pickle.dumps(lif))]
+        assert not torch.equal(lif(x), copies[0](x))
+    for each in (*copies, lif, copy.deepcopy(lif)):
+        assert torch.equal(each(x), lif(x)) and set(each(x).unique().tolist()) <= {0.0, 1.0}
+
+
+def test_the_base_class_names_what_to_take():
+    with pytest.raises(TypeError, match=r"Neuron is a base class without an equation. Write nn.LIF"):
+        nn.Neuron(eq.LIF(tau=3.0))
+
+
+def test_a_number_in_a_state_dict_is_refused_in_torchs_words():
+    with pytest.raises(RuntimeError, match="tau"):
+        nn.LIF(learn=("tau",)).load_state_dict({"tau": 2.0})

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
+import snnkit
 from snnkit.nn.checkpoint import checkpoint
 from snnkit.nn.neuron import LIF
 from snnkit.nn.observer import firing_rates, saturated, silent, unit_rates
@@ -176,3 +177,31 @@ def test_a_compiled_network_compiles_twice_however_often_it_is_observed(rates):
     expected = y.double().mean((0, 1) if rates is unit_rates else (0, 1, 2))
     torch.testing.assert_close(torch.as_tensor(seen["1"], dtype=torch.float64), expected)
     assert counter.frame_count <= 2
+
+
+def test_padding_of_a_network_that_is_told_lengths_is_not_counted():
+    model = snnkit.create_model("delay_snn_digits", in_features=5, hidden=(7, 6), num_classes=3).eval()
+    for block in model.blocks:
+        torch.nn.init.constant_(block.norm.bias, 10.0)  # every neuron fires at every step
+    x, lengths = torch.rand(20, 3, 5), torch.tensor([20, 11, 0])
+    with torch.no_grad(), unit_rates(model) as rates, firing_rates(model) as mean:
+        model(x, lengths)
+    assert saturated(rates) == dict.fromkeys(rates, 1.0) and set(mean.values()) == {1.0}
+
+    model = snnkit.create_model("delay_snn_digits", in_features=5, hidden=(7,), num_classes=3, v_threshold=0.1).eval()
+    with torch.no_grad(), unit_rates(model) as rates:
+        model(x, lengths)
+    alone = 0.0
+    for i, length in enumerate(lengths.tolist()):
+        with torch.no_grad(), unit_rates(model) as own:
+            model(x[:length, i : i + 1])
+        alone += own["blocks.0.neuron"] * (length + model.tail)
+    assert alone.any()
+    torch.testing.assert_close(rates["blocks.0.neuron"], alone / (lengths.sum() + 3 * model.tail))
+    with torch.no_grad(), unit_rates(model) as rates:  # the mask is of that call
+        model(x, lengths), model(x)
+        model(x)
+    with torch.no_grad(), unit_rates(model) as twice:
+        model(x), model(x)
+        model(x, lengths)
+    torch.testing.assert_close(rates["blocks.0.neuron"], twice["blocks.0.neuron"])

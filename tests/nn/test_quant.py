@@ -274,7 +274,7 @@ def test_impossible_bits_are_refused(bits, kind, text):
 
 
 def test_wrong_steps_and_keywords_are_refused():
-    with pytest.raises(ValueError, match=r"alpha must be one step a output channel, \(2,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"alpha must be one step for each output channel, \(2,\), got \(3,\)"):
         lsq(torch.ones(2, 3), torch.ones(3), 4)
     with pytest.raises(TypeError, match=r"LSQConv1d has no 'bit'\. Near: bits"):
         LSQConv1d(3, 4, 1, bit=4)

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+import snnkit
 from snnkit.nn.carry import carry
 from snnkit.nn.neuron import LIF
 from snnkit.nn.norm import BatchNorm
-from snnkit.nn.readout import LastStep, SumOverTime
+from snnkit.nn.readout import LastStep, MeanOverTime, SumOverTime
 from snnkit.nn.synapse import SynapseFilter
 from snnkit.nn.time import PerStep, TimeDropout, at_least_float32, require_time_first, valid_steps
 from tests.nn.layers import Leak, spikes
@@ -215,3 +216,17 @@ def test_only_half_precision_is_widened():
         (torch.float64, torch.float64),
     ]:
         assert at_least_float32(torch.zeros(1, dtype=dtype)).dtype == wide
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_lengths_of_narrow_integers_do_not_wrap(dtype):
+    model = snnkit.create_model("delay_snn_digits", in_features=5, hidden=(7,), num_classes=3, v_threshold=0.1).eval()
+    x, lengths = torch.rand(255, 2, 5), torch.tensor([255, 253])
+    for net in (model, snnkit.create_model("delay_snn_plus", in_features=140, hidden=(7,), num_classes=3).eval()):
+        inputs = x if net is model else torch.rand(255, 2, 140)
+        assert torch.equal(net(inputs, lengths), net(inputs, lengths.to(dtype)))
+        features = net.forward_features(inputs, lengths.to(dtype))
+        after = (lengths + len(features) - 255).to(torch.int16)
+        assert torch.equal(net.forward_head(features, after.long()), net.forward_head(features, after))
+    few = torch.tensor([200, 100], dtype=torch.uint8)
+    assert torch.equal(MeanOverTime()(torch.ones(300, 2, 3), few), torch.ones(2, 3))

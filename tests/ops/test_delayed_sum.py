@@ -268,11 +268,12 @@ def test_ops_pass_opcheck_by_one_product_of_half_numbers(monkeypatch: pytest.Mon
     torch.library.opcheck(module._backward.op, (torch.randn(11, 2, 5, dtype=x.dtype), x, kernel, 0, True, True))
 
 
-def test_compiles_in_one_graph_for_several_lengths() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiles_in_one_graph_for_several_lengths(backend: str) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend  # a second to import
 
     torch.compiler.reset()
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend(backend)
     run = torch.compile(
         lambda x, kernel: delayed_sum(x, kernel, tail=2).square().sum(), fullgraph=True, backend=counter
     )

@@ -333,6 +333,8 @@ def test_forward_mode_is_an_error_and_never_a_zero():
     ):
         with pytest.raises((RuntimeError, NotImplementedError)):
             run()
+    with pytest.raises(NotImplementedError, match="no rule for neurons. Use reverse mode"):
+        torch.func.jacfwd(lambda x: scan(LIF(), x).output)(x)
 
 
 def dual(x: Tensor) -> Tensor:
