@@ -135,7 +135,8 @@ class Stateful(NamedArguments, nn.Module):
         """Raise if a backward pass runs the layer again and knows nothing of the state that its first run read."""
         if self._slot is None and not self._was_carried:
             return
-        if self._slot is not None and torch.compiler.is_exporting():
+        exporting = not torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting()  # 2.9's dynamo: True
+        if self._slot is not None and exporting:
             raise RuntimeError(
                 "carry: torch.export inside a carry block would leave its own tensors as the state. Export outside."
             )

@@ -198,7 +198,7 @@ def test_the_float16_path_wants_seconds():
 
 def test_a_recording_of_minutes_is_binned_with_a_warning_that_names_the_unit():
     events = spike_events(np.array([10.0, 509.0], np.float16), np.array([0, 1]))
-    message = r"more than 10000 frames of 10000 us .* last spike\. Floating times are seconds: if these are milliseconds"
+    message = r"more than 10000 frames of 10000 us .* last spike\. Floating times are seconds: if these are millis"
     with pytest.warns(UserWarning, match=message):
         assert Bin(4)(events).shape == (49_901, 4)
     Bin(4, window_us=50_000)(events)  # filterwarnings makes one an error
