@@ -112,7 +112,8 @@ class VisionSettings:
             value = getattr(self, name)
             if value > self.lr > 0 and {name, "lr"} & set(given):
                 return f"{as_given(name, value)} is above the peak learning rate, --lr {self.lr:g}. Make it smaller."
-        return first_without_effect(self, given, without_effect)
+        on = {name: told for name, told in without_effect.items() if getattr(self, name)}  # a 0 switches these off
+        return first_without_effect(self, given, on)
 
     def without_effect(self) -> dict[str, tuple[bool, str]]:
         """Of a script's own options: whether it has no effect, and why."""

@@ -19,6 +19,7 @@ def first_without_effect(
     """What to say of the first given option that has no effect: its name -> whether it has none, and why."""
     for name, (idle, why) in without_effect.items():
         value = getattr(settings, name)
-        if name in given and idle and value:
+        nothing = value is None or value is False or value in ((), "")  # a 0 asks for something
+        if name in given and idle and not nothing:
             return f"{why}, got {as_given(name, value)}. Leave it out, or change the other."
     return None

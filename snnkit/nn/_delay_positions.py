@@ -131,7 +131,7 @@ class Positioned(Stateful):
         self._refuse_computed_positions("discretize")
         lost = self._lost_synapses()
         if lost:
-            warnings.warn(f"discretize gives lost synapses their nearest tap: {lost}", stacklevel=2)
+            warnings.warn(f"discretize gives lost synapses their nearest tap: {lost}", stacklevel=3)  # behind no_grad
         layer = copy.deepcopy(self)
         layer.profile = self.whole
         layer.register_parameter("SIG", None)

@@ -154,3 +154,10 @@ def test_a_new_run_names_its_recipe():
 
     assert notes() == ("recipe digits.yaml: --config takes another one",)
     assert notes("--dataset", "shd", "--root", "x") == ("recipe shd.yaml: --config takes another one",)
+
+
+def test_a_zero_that_changes_nothing_is_refused_too():
+    for options, why in ((("--delays", "none", "--tail", "0"), "--delays none has no delays, got --tail 0."),
+                         (("--schedule", "onecycle", "--warmup", "0"), "has no warm-up, got --warmup 0.")):  # fmt: skip
+        with pytest.raises(SystemExit, match=why):
+            read_settings(Settings, options, "")
